@@ -1,0 +1,1 @@
+//! Checks of the metadata that every object has.
