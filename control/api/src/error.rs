@@ -202,7 +202,8 @@ impl ApiError {
                 texts.push(text);
             }
         }
-        let faults = if let [only] = texts.as_slice() { only.clone() } else { format!("[{}]", texts.join(", ")) };
+        let faults =
+            if let [only] = texts.as_slice() { only.clone() } else { format!("[{}]", texts.join(", ")) };
         let message = format!("{} {name:?} is invalid: {faults}", qualified(group, kind));
         let mut error = Self::about(Reason::Invalid, group, kind, name, message);
         if let Some(details) = &mut error.details {
@@ -280,7 +281,8 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_supported(group: &str, plural: &str, action: &str) -> Self {
-        let message = format!("{action} is not supported on resources of kind {:?}", qualified(group, plural));
+        let message =
+            format!("{action} is not supported on resources of kind {:?}", qualified(group, plural));
         Self::about(Reason::MethodNotAllowed, group, plural, "", message)
     }
 

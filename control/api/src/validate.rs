@@ -111,7 +111,12 @@ impl FieldError {
 
     /// A value that occurs twice.
     pub fn duplicate(path: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self { kind: FieldErrorKind::Duplicate, path: path.into(), value: value.into(), detail: String::new() }
+        Self {
+            kind: FieldErrorKind::Duplicate,
+            path: path.into(),
+            value: value.into(),
+            detail: String::new(),
+        }
     }
 
     /// A reference to something that is not there.

@@ -1,1 +1,378 @@
-//! Being written.
+//! What happens to an object between the request and the store: pure, and the same for every kind.
+//!
+//! A create is: defaults, managed fields, the kind's `prepare_create`, metadata, validation. An update is: metadata that
+//! is not the client's from the old object, the kind's `prepare_update` or `prepare_status`, defaults, managed fields,
+//! generation, validation. What a kind sets by itself is nobody's field. What must be unique in the cluster is given out by the caller ([`Strategy::allocate`]
+//! needs the other objects) between [`prepare_create`] and the write. Nothing here reads a clock or makes an id: both
+//! come in through [`WriteContext`].
+//!
+//! [`Strategy::allocate`]: crate::resource::Strategy::allocate
+
+mod scale;
+
+pub use scale::{apply_scale, scale_of};
+
+use crate::error::ApiError;
+use crate::object;
+use crate::resource::{Resource, Resources, Subresource};
+use crate::validate::{self, FieldError};
+use crate::{defaults, managed_fields};
+use serde_json::{Map, Value};
+
+/// What a write knows beside the object.
+#[derive(Debug, Clone)]
+pub struct WriteContext {
+    /// The time of the write.
+    pub now: jiff::Timestamp,
+    /// The uid of an object that is created.
+    pub uid: String,
+    /// What is put behind a `generateName`; see [`name_suffix`].
+    pub name_suffix: String,
+    /// The namespace of the request's path.
+    pub namespace: Option<String>,
+    /// Who writes, for `managedFields`: `fieldManager`, or the user agent up to its first slash.
+    pub manager: String,
+}
+
+/// An object that may be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// As it is to be stored, but for its resource version.
+    pub object: Value,
+    /// For `Warning:` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Five letters and digits that make no words, as upstream puts behind `generateName`.
+pub fn name_suffix(random: &mut fastrand::Rng) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..5).map(|_| char::from(LETTERS[random.usize(..LETTERS.len())])).collect()
+}
+
+/// The manager's name from the request's `fieldManager`, or else its user agent.
+pub fn manager_name(field_manager: Option<&str>, user_agent: &str) -> String {
+    let name = match field_manager {
+        Some(name) if !name.is_empty() => name,
+        _ => user_agent.split('/').next().unwrap_or("").trim(),
+    };
+    let name = if name.is_empty() { "unknown" } else { name };
+    name.chars().take(128).collect()
+}
+
+/// A new object, complete and checked.
+pub fn prepare_create(
+    resources: &Resources,
+    resource: &Resource,
+    mut object: Value,
+    context: &WriteContext,
+) -> Result<Prepared, ApiError> {
+    set_type(resource, &mut object);
+    name_and_namespace(resource, &mut object, context)?;
+    defaults::apply(resources, resource, &mut object);
+    object::meta_mut(&mut object).remove("managedFields");
+    let writer = (context.manager.as_str(), context.now);
+    managed_fields::record(resources, resource, None, &mut object, None, writer);
+    (resource.strategy.prepare_create)(&mut object);
+    let meta = object::meta_mut(&mut object);
+    for key in
+        ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"]
+    {
+        meta.remove(key);
+    }
+    meta.insert("uid".to_owned(), Value::String(context.uid.clone()));
+    meta.insert("creationTimestamp".to_owned(), object::time(context.now));
+    if resource.strategy.has_generation {
+        meta.insert("generation".to_owned(), 1.into());
+    }
+    drop_empty_meta(meta);
+    let errors = faults(resource, &object);
+    if !errors.is_empty() {
+        return Err(invalid(resource, &object, &errors));
+    }
+    let warnings = (resource.strategy.warnings)(&object);
+    Ok(Prepared { object, warnings })
+}
+
+/// A changed object, complete and checked. `new` is what the client wants to be there, whole.
+pub fn prepare_update(
+    resources: &Resources,
+    resource: &Resource,
+    subresource: Option<Subresource>,
+    mut new: Value,
+    old: &Value,
+    context: &WriteContext,
+) -> Result<Prepared, ApiError> {
+    set_type(resource, &mut new);
+    check_identity(resource, &new, old, context)?;
+    keep_meta(&mut new, old);
+    match subresource {
+        Some(Subresource::Status) => {
+            keep_all_but_status(&mut new, old);
+            (resource.strategy.prepare_status)(&mut new, old);
+        }
+        Some(Subresource::Scale | Subresource::Log | Subresource::Binding) => (),
+        None => {
+            if resource.has(Subresource::Status) {
+                keep_status(&mut new, old);
+            }
+            (resource.strategy.prepare_update)(&mut new, old);
+        }
+    }
+    defaults::apply(resources, resource, &mut new);
+    drop_empty_meta(object::meta_mut(&mut new));
+    let writer = (context.manager.as_str(), context.now);
+    managed_fields::record(resources, resource, subresource, &mut new, Some(old), writer);
+    let counts = matches!(subresource, None | Some(Subresource::Scale));
+    if resource.strategy.has_generation && counts && differs_in_substance(&new, old) {
+        let generation = object::generation(old) + 1;
+        object::meta_mut(&mut new).insert("generation".to_owned(), generation.into());
+    }
+    let mut errors = validate::update_meta(&new, old);
+    errors.extend(faults(resource, &new));
+    if subresource != Some(Subresource::Status) {
+        errors.extend((resource.strategy.validate_update)(&new, old));
+    }
+    if !errors.is_empty() {
+        return Err(invalid(resource, &new, &errors));
+    }
+    let warnings = if subresource.is_none() { (resource.strategy.warnings)(&new) } else { Vec::new() };
+    Ok(Prepared { object: new, warnings })
+}
+
+/// Whether a write would change nothing but its own bookkeeping; then it is not done, and no event is sent.
+pub fn is_noop(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new == old };
+    let differ = |key: &String| {
+        if key == "metadata" { !same_meta(new.get(key), old.get(key)) } else { new.get(key) != old.get(key) }
+    };
+    !new.keys().chain(old.keys()).any(differ)
+}
+
+fn same_meta(new: Option<&Value>, old: Option<&Value>) -> bool {
+    let empty = Map::new();
+    let new = new.and_then(Value::as_object).unwrap_or(&empty);
+    let old = old.and_then(Value::as_object).unwrap_or(&empty);
+    let bookkeeping = |key: &str| matches!(key, "resourceVersion" | "managedFields");
+    new.keys().chain(old.keys()).all(|key| bookkeeping(key) || new.get(key) == old.get(key))
+}
+
+/// Binds a Pod to the node that a `v1` Binding names: sets `spec.nodeName` and the `PodScheduled` condition.
+pub fn apply_binding(pod: &Value, binding: &Value, now: jiff::Timestamp) -> Result<Value, ApiError> {
+    let name = object::name(pod);
+    let target = object::text(binding, &["target", "name"]);
+    let kind = object::text(binding, &["target", "kind"]);
+    let mut errors = Vec::new();
+    if !kind.is_empty() && kind != "Node" {
+        errors.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]));
+    }
+    if target.is_empty() {
+        errors.push(FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid("", "Binding", name, &errors));
+    }
+    let conflict = |why: String| Err(ApiError::conflict("", "pods/binding", name, &why));
+    let uid = object::uid(binding);
+    if !uid.is_empty() && uid != object::uid(pod) {
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::uid(pod)
+        ));
+    }
+    if object::deletion_timestamp(pod).is_some() {
+        return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let node = object::text(pod, &["spec", "nodeName"]);
+    if !node.is_empty() {
+        return conflict(format!("pod {name} is already assigned to node {node:?}"));
+    }
+    if !object::list(pod, &["spec", "schedulingGates"]).is_empty() {
+        return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    let mut bound = pod.clone();
+    object::map_mut(&mut bound, &["spec"]).insert("nodeName".to_owned(), target.into());
+    if let Some(annotations) = object::annotations(binding) {
+        let own = object::map_mut(&mut bound, &["metadata", "annotations"]);
+        own.extend(annotations.iter().map(|(key, value)| (key.clone(), value.clone())));
+        drop_empty_meta(object::meta_mut(&mut bound));
+    }
+    set_condition(
+        &mut bound,
+        serde_json::json!({
+            "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": object::time(now),
+        }),
+    );
+    Ok(bound)
+}
+
+/// Puts a condition into `status.conditions`, in the place of the one of the same type.
+pub fn set_condition(object: &mut Value, mut condition: Value) {
+    if let Some(map) = condition.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
+    }
+    let status = object::map_mut(object, &["status"]);
+    let conditions = status.entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    let kind = object::text(&condition, &["type"]).to_owned();
+    match conditions.iter_mut().find(|other| object::text(other, &["type"]) == kind) {
+        Some(place) => *place = condition,
+        None => conditions.push(condition),
+    }
+}
+
+fn set_type(resource: &Resource, object: &mut Value) {
+    let map = object::map_mut(object, &[]);
+    map.insert("apiVersion".to_owned(), Value::String(resource.api_version()));
+    map.insert("kind".to_owned(), Value::String(resource.kind.to_string()));
+}
+
+fn name_and_namespace(
+    resource: &Resource,
+    object: &mut Value,
+    context: &WriteContext,
+) -> Result<(), ApiError> {
+    let asked = object::namespace(object).to_owned();
+    let meta = object::meta_mut(object);
+    match context.namespace.as_deref().filter(|_| resource.is_namespaced()) {
+        Some(namespace) => {
+            if !asked.is_empty() && asked != namespace {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            meta.insert("namespace".to_owned(), namespace.into());
+        }
+        None if !resource.is_namespaced() => {
+            if !asked.is_empty() {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            meta.remove("namespace");
+        }
+        None => {
+            if asked.is_empty() {
+                return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
+            }
+        }
+    }
+    let has_name = meta.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    let prefix = meta.get("generateName").and_then(Value::as_str).unwrap_or("");
+    if !has_name && !prefix.is_empty() {
+        let kept: String = prefix.chars().take(58).collect();
+        meta.insert("name".to_owned(), Value::String(kept + &context.name_suffix));
+    }
+    Ok(())
+}
+
+fn check_identity(
+    resource: &Resource,
+    new: &Value,
+    old: &Value,
+    context: &WriteContext,
+) -> Result<(), ApiError> {
+    let name = object::name(old);
+    if object::name(new).is_empty() {
+        return Err(invalid(
+            resource,
+            new,
+            &[FieldError::required("metadata.name", "name or generateName is required")],
+        ));
+    }
+    if object::name(new) != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            object::name(new)
+        )));
+    }
+    let asked = object::namespace(new);
+    let own = context.namespace.as_deref().unwrap_or_else(|| object::namespace(old));
+    if !asked.is_empty() && asked != own {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the object ({asked}) does not match the namespace on the URL ({own})"
+        )));
+    }
+    let uid = object::uid(new);
+    if !uid.is_empty() && uid != object::uid(old) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::uid(old)
+        );
+        return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+    }
+    Ok(())
+}
+
+/// Metadata that the server alone writes.
+fn keep_meta(new: &mut Value, old: &Value) {
+    let old = old.get("metadata");
+    let meta = object::meta_mut(new);
+    for key in [
+        "uid",
+        "namespace",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ] {
+        keep(meta, old, key);
+    }
+    meta.remove("selfLink");
+    if !meta.contains_key("generateName") {
+        keep(meta, old, "generateName");
+    }
+}
+
+fn keep(map: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
+    match old.and_then(|old| old.get(key)) {
+        Some(value) => map.insert(key.to_owned(), value.clone()),
+        None => map.remove(key),
+    };
+}
+
+fn keep_status(new: &mut Value, old: &Value) {
+    keep(object::map_mut(new, &[]), Some(old), "status");
+}
+
+/// A write of `status` leaves all else: what the client sent of it is not looked at.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let status = new.get_mut("status").map(Value::take);
+    let managed = new.get_mut("metadata").and_then(|meta| meta.get_mut("managedFields")).map(Value::take);
+    let mut kept = old.clone();
+    let map = object::map_mut(&mut kept, &[]);
+    match status {
+        Some(status) => map.insert("status".to_owned(), status),
+        None => map.remove("status"),
+    };
+    if let Some(managed) = managed {
+        object::meta_mut(&mut kept).insert("managedFields".to_owned(), managed);
+    }
+    *new = kept;
+}
+
+fn drop_empty_meta(meta: &mut Map<String, Value>) {
+    meta.retain(|_, value| match value {
+        Value::Null => false,
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    });
+}
+
+fn differs_in_substance(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
+    let counts = |key: &str| !matches!(key, "metadata" | "status" | "apiVersion" | "kind");
+    new.keys().chain(old.keys()).any(|key| counts(key) && new.get(key) != old.get(key))
+}
+
+fn faults(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    let mut errors = validate::object_meta(resource, object);
+    errors.extend((resource.strategy.validate)(object));
+    errors
+}
+
+fn invalid(resource: &Resource, object: &Value, errors: &[FieldError]) -> ApiError {
+    ApiError::invalid(&resource.group, &resource.kind, object::name(object), errors)
+}

@@ -45,7 +45,12 @@ pub(super) const FIELDS: &[Row] = &[
     ("core.v1.ContainerStatus", "allocatedResourcesStatus", Patch::Merge("name"), Apply::Map(&["name"])),
     ("core.v1.ContainerStatus", "volumeMounts", Patch::Merge("mountPath"), Apply::Map(&["mountPath"])),
     ("core.v1.EphemeralContainer", "env", Patch::Merge("name"), Apply::Map(&["name"])),
-    ("core.v1.EphemeralContainer", "ports", Patch::Merge("containerPort"), Apply::Map(&["containerPort", "protocol"])),
+    (
+        "core.v1.EphemeralContainer",
+        "ports",
+        Patch::Merge("containerPort"),
+        Apply::Map(&["containerPort", "protocol"]),
+    ),
     ("core.v1.EphemeralContainer", "volumeDevices", Patch::Merge("devicePath"), Apply::Map(&["devicePath"])),
     ("core.v1.EphemeralContainer", "volumeMounts", Patch::Merge("mountPath"), Apply::Map(&["mountPath"])),
     ("core.v1.NamespaceStatus", "conditions", Patch::Merge("type"), Apply::Map(&["type"])),
@@ -60,7 +65,12 @@ pub(super) const FIELDS: &[Row] = &[
     ("core.v1.PodSpec", "initContainers", Patch::Merge("name"), Apply::Map(&["name"])),
     ("core.v1.PodSpec", "resourceClaims", Patch::MergeRetainingKeys("name"), Apply::Map(&["name"])),
     ("core.v1.PodSpec", "schedulingGates", Patch::Merge("name"), Apply::Map(&["name"])),
-    ("core.v1.PodSpec", "topologySpreadConstraints", Patch::Merge("topologyKey"), Apply::Map(&["topologyKey", "whenUnsatisfiable"])),
+    (
+        "core.v1.PodSpec",
+        "topologySpreadConstraints",
+        Patch::Merge("topologyKey"),
+        Apply::Map(&["topologyKey", "whenUnsatisfiable"]),
+    ),
     ("core.v1.PodSpec", "volumes", Patch::MergeRetainingKeys("name"), Apply::Map(&["name"])),
     ("core.v1.PodStatus", "conditions", Patch::Merge("type"), Apply::Map(&["type"])),
     ("core.v1.PodStatus", "hostIPs", Patch::Merge("ip"), Apply::Atomic),
@@ -96,7 +106,5 @@ pub(super) const ATOMIC_TYPES: &[&str] = &[
 ];
 
 /// Maps that server-side apply takes as a whole.
-pub(super) const ATOMIC_MAPS: &[(&str, &str)] = &[
-    ("core.v1.PodSpec", "nodeSelector"),
-    ("core.v1.ServiceSpec", "selector"),
-];
+pub(super) const ATOMIC_MAPS: &[(&str, &str)] =
+    &[("core.v1.PodSpec", "nodeSelector"), ("core.v1.ServiceSpec", "selector")];

@@ -132,7 +132,9 @@ fn read_shape(map: &Map<String, Value>, definitions: &Map<String, Value>) -> Sha
         Some("number") => Shape::Number,
         Some("boolean") => Shape::Boolean,
         Some("array") => Shape::Array(nested("items")),
-        Some("object") if map.contains_key("additionalProperties") => Shape::Map(nested("additionalProperties")),
+        Some("object") if map.contains_key("additionalProperties") => {
+            Shape::Map(nested("additionalProperties"))
+        }
         _ => Shape::Any,
     }
 }
