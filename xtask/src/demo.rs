@@ -1,0 +1,123 @@
+//! `cargo xtask demo`: from a clone to a Service of Wasm pods that answers.
+
+use crate::{
+    kubectl, samples,
+    shell::{command, output, run, target_dir},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+/// Where `samples/web` is reached: its NodePort.
+const WEB: &str = "127.0.0.1:30080";
+
+/// Builds, starts, applies, calls; then waits for Ctrl-C, unless `once`.
+pub(crate) fn run_demo(once: bool) -> Result<()> {
+    run(&mut command("cargo", "build --quiet --package wharf --locked"))?;
+    let guests = samples::build()?;
+    let kubectl = kubectl::find()?;
+    let wharf = target_dir().join("debug/wharf");
+    // A new world each time: the demo must not depend on what an earlier one left.
+    let data = target_dir().join("demo");
+    if data.exists() {
+        fs::remove_dir_all(&data).with_context(|| format!("could not empty {}", data.display()))?;
+    }
+    for guest in &guests {
+        run(Command::new(&wharf)
+            .args(["image", "load"])
+            .arg(&guest.file)
+            .args(["-t", guest.name])
+            .env("WHARF_HOME", &data))?;
+    }
+    let mut server = Server::start(&wharf, &data)?;
+    let kubeconfig = data.join("kubeconfig");
+    let kubectl = |words: &str| {
+        let mut kubectl = command(&kubectl.to_string_lossy(), words);
+        kubectl.env("KUBECONFIG", &kubeconfig);
+        kubectl
+    };
+    run(&mut kubectl("apply -f samples/web/web.yaml"))?;
+    run(&mut kubectl("rollout status deployment/web --timeout=60s"))?;
+    run(&mut kubectl("get deployments,pods,services -o wide"))?;
+    let answer = get(WEB, "/demo")?;
+    println!("$ curl http://{WEB}/demo\n{answer}");
+    if !answer.starts_with("hello from web-") {
+        bail!("samples/web answered {answer:?}");
+    }
+    if once {
+        return server.stop();
+    }
+    println!(
+        "Try next, in another terminal:\n\
+         \n    export KUBECONFIG={}\
+         \n    kubectl get pods -w\
+         \n    kubectl scale deployment/web --replicas=10\
+         \n    for i in 1 2 3 4 5; do curl http://{WEB}/; done\
+         \n    kubectl apply -f samples/client/client.yaml && kubectl logs -f client\
+         \n    kubectl apply -f samples/function/function.yaml && curl http://127.0.0.1:30081/\
+         \n\nCtrl-C ends the demo.",
+        kubeconfig.display()
+    );
+    // Ctrl-C reaches the server too, as it stands in our process group.
+    server.0.wait().context("waiting for the server")?;
+    Ok(())
+}
+
+/// The server, ended when this goes.
+struct Server(Child);
+
+impl Server {
+    fn start(wharf: &Path, data: &Path) -> Result<Self> {
+        println!("$ {} serve --data-dir {}", wharf.display(), data.display());
+        let mut child = Command::new(wharf)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("could not start {}", wharf.display()))?;
+        let stdout = child.stdout.take().context("the server's stdout is piped")?;
+        let mut ready = String::new();
+        // The server prints one line when it is ready, and closes its output when it cannot start.
+        BufReader::new(stdout).read_line(&mut ready)?;
+        if ready.is_empty() {
+            bail!("the server ended with {}", child.wait()?);
+        }
+        print!("{ready}");
+        Ok(Self(child))
+    }
+
+    /// Ends the server as a service manager would, and fails unless it says that all went well.
+    fn stop(&mut self) -> Result<()> {
+        output(&mut command("kill", &self.0.id().to_string()))?;
+        let status = self.0.wait()?;
+        if !status.success() {
+            bail!("the server ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody to tell.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The body of a plain HTTP GET.
+fn get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (_head, body) = response.split_once("\r\n\r\n").context("the answer has no body")?;
+    Ok(body.trim_end().to_owned())
+}
