@@ -1,0 +1,72 @@
+//! Create.
+
+use crate::options::WriteOptions;
+use crate::registry::{Registry, Written, refusal, unsaved};
+use control_api::object::{self, Key};
+use control_api::write::{self, Prepared};
+use control_api::{ApiError, Reason, Resource};
+use control_store::{CommitError, Write};
+use serde_json::Value;
+
+/// How many generated names are tried before the create is given up.
+const NAMES: usize = 8;
+
+impl Registry {
+    /// Stores a new object.
+    pub async fn create(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        if !matches!(object::resource_version(&object), "" | "0") {
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(ApiError::new(Reason::InternalError, message));
+        }
+        let generated = object::name(&object).is_empty() && !object::generate_name(&object).is_empty();
+        let mut tries = if generated { NAMES } else { 1 };
+        loop {
+            tries -= 1;
+            match self.create_once(resource, namespace, object.clone(), options).await {
+                Err(error) if error.reason == Reason::AlreadyExists && tries > 0 => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn create_once(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let _held = self.hold_allocations(resource).await;
+        let snapshot = self.store().snapshot();
+        self.check_namespace(&snapshot, resource, namespace, name_for_refusal(&object))?;
+        let context = self.context(namespace, &options.manager);
+        let Prepared { mut object, warnings } =
+            write::prepare_create(self.resources(), resource, object, &context)?;
+        let key = Key::of(resource.id(), &object);
+        let name = key.name.clone();
+        if let Some(current) = snapshot.get(&key) {
+            return Err(refusal(resource, &name, &CommitError::Exists { current: current.clone() }));
+        }
+        self.allocate(&snapshot, resource, &key, &mut object, None)?;
+        if options.dry_run {
+            return Ok(Written { object: unsaved(key, 0, &object), warnings });
+        }
+        match self.store().commit(Write::Create { key, object }).await {
+            Ok(object) => Ok(Written { object, warnings }),
+            Err(error) => Err(refusal(resource, &name, &error)),
+        }
+    }
+}
+
+fn name_for_refusal(object: &Value) -> &str {
+    match object::name(object) {
+        "" => object::generate_name(object),
+        name => name,
+    }
+}

@@ -1,0 +1,66 @@
+//! The rules of namespaces: what is in one depends on it, and some may not go.
+
+use crate::registry::{Registry, key, not_found};
+use control_api::error::{Cause, Details};
+use control_api::object;
+use control_api::{ApiError, Reason, Resource};
+use control_store::Snapshot;
+use serde_json::Value;
+
+/// Namespaces that cannot be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Whether a kind is Namespace itself.
+pub(crate) fn is_namespace(resource: &Resource) -> bool {
+    resource.group.is_empty() && resource.plural == "namespaces"
+}
+
+/// Whether a namespace has content that its controller has not removed yet.
+pub(crate) fn is_held(resource: &Resource, object: &Value) -> bool {
+    is_namespace(resource) && !object::list(object, &["spec", "finalizers"]).is_empty()
+}
+
+/// Refuses the deletion of a namespace that the system needs.
+pub(crate) fn check_deletable(resource: &Resource, name: &str) -> Result<(), ApiError> {
+    if is_namespace(resource) && IMMORTAL.contains(&name) {
+        return Err(ApiError::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
+impl Registry {
+    /// Refuses new objects in a namespace that is not there or on its way out.
+    pub(crate) fn check_namespace(
+        &self,
+        snapshot: &Snapshot,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let Some(namespace) = namespace.filter(|_| resource.is_namespaced()) else { return Ok(()) };
+        let Some(namespaces) = self.resources().by_plural("", "v1", "namespaces") else { return Ok(()) };
+        let stored = snapshot
+            .get(&key(namespaces, None, namespace))
+            .ok_or_else(|| not_found(namespaces, namespace))?;
+        let object = stored.value();
+        if object::deletion_timestamp(&object).is_none()
+            && object::text(&object, &["status", "phase"]) != "Terminating"
+        {
+            return Ok(());
+        }
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let message = ApiError::forbidden(&resource.group, &resource.plural, name, &why).message;
+        Err(ApiError::new(Reason::Forbidden, message).with_details(Details {
+            name: name.to_owned(),
+            group: resource.group.to_string(),
+            kind: resource.plural.to_string(),
+            causes: vec![Cause {
+                reason: "NamespaceTerminating".to_owned(),
+                message: format!("namespace {namespace} is being terminated"),
+                field: "metadata.namespace".to_owned(),
+            }],
+            ..Details::default()
+        }))
+    }
+}

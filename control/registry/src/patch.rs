@@ -1,0 +1,111 @@
+//! Patch: read, change, write; again when another write came between.
+
+use crate::options::WriteOptions;
+use crate::registry::{Registry, Written};
+use crate::update::{Target, shown};
+use bytes::Bytes;
+use control_api::decode::{self, FieldValidation};
+use control_api::patch::{json_patch, merge_patch, strategic_merge};
+use control_api::{ApiError, Resource, write};
+use serde_json::Value;
+
+/// The definition name of the type that `scale` subresources show.
+const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
+/// How a patch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchKind {
+    /// RFC 6902.
+    Json,
+    /// RFC 7386.
+    Merge,
+    /// Merge, with lists merged by their keys.
+    Strategic,
+}
+
+/// A patch as it came.
+#[derive(Debug, Clone)]
+pub struct PatchBody {
+    /// How it is written.
+    pub kind: PatchKind,
+    /// Its text: JSON.
+    pub bytes: Bytes,
+}
+
+impl PatchKind {
+    /// From the request's `Content-Type`.
+    pub fn from_content_type(content_type: &str) -> Result<Self, ApiError> {
+        match content_type.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
+                Err(ApiError::unsupported_media_type(
+                    "server-side apply is not offered by this server yet; use client-side apply \
+                 (kubectl apply without --server-side)",
+                ))
+            }
+            _ => Err(ApiError::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: \
+                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            )),
+        }
+    }
+}
+
+impl Registry {
+    /// Changes an object by a patch. One that sets `metadata.resourceVersion` is for that state alone.
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of a request")]
+    pub async fn patch(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        subresource: Option<&str>,
+        body: PatchBody,
+        validation: FieldValidation,
+        options: &WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let target = Target::parse(resource, subresource)?;
+        let patch: Value = serde_json::from_slice(&body.bytes)
+            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+        let context = self.context(namespace, &options.manager);
+        let mut found = Vec::new();
+        let decide = |old: &Value| {
+            let new = self.patched(resource, target, body.kind, &patch, old)?;
+            let new = if target == Target::Scale {
+                new
+            } else {
+                let decoded = decode::conform(self.resources(), resource, new, validation)?;
+                found = decoded.warnings;
+                decoded.object
+            };
+            self.prepare(resource, target, new, old, &context)
+        };
+        let mut written = self.modify(resource, namespace, name, options, decide).await?;
+        written.warnings.splice(0..0, found);
+        Ok(shown(target, written))
+    }
+
+    fn patched(
+        &self,
+        resource: &Resource,
+        target: Target,
+        kind: PatchKind,
+        patch: &Value,
+        old: &Value,
+    ) -> Result<Value, ApiError> {
+        let (object, type_name) = match target {
+            Target::Scale => (write::scale_of(old), SCALE),
+            Target::Binding => {
+                return Err(ApiError::method_not_supported(&resource.group, &resource.plural, "patch"));
+            }
+            Target::Main | Target::Status | Target::Finalize => (old.clone(), resource.schema.as_ref()),
+        };
+        match kind {
+            PatchKind::Json => json_patch(object, patch),
+            PatchKind::Merge => merge_patch(object, patch),
+            PatchKind::Strategic => strategic_merge(self.resources().schemas(), type_name, object, patch),
+        }
+    }
+}

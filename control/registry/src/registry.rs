@@ -1,0 +1,215 @@
+//! The registry itself: reading one object, and the loop that every change goes through.
+
+use crate::config::Config;
+use crate::namespace;
+use crate::options::WriteOptions;
+use bytes::Bytes;
+use control_api::object::{self, Key};
+use control_api::write::{self, Prepared, WriteContext};
+use control_api::{ApiError, Resource, Resources};
+use control_store::{CommitError, Snapshot, Store, Stored, Write};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How often a write that names no revision is decided anew because another one came between.
+const ATTEMPTS: usize = 5;
+
+/// The kinds, the store, and the rules between them. A clone is another handle of the same.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    resources: Arc<Resources>,
+    store: Store,
+    config: Config,
+    random: Mutex<fastrand::Rng>,
+    /// Held from choosing what is unique in the cluster until the choice is committed.
+    allocating: tokio::sync::Mutex<()>,
+}
+
+/// A write that was done (or, in a dry run, would have been).
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The object now; of `scale`, the Scale.
+    pub object: Arc<Stored>,
+    /// For `Warning:` headers.
+    pub warnings: Vec<String>,
+}
+
+impl Registry {
+    /// A registry of these kinds over this store.
+    pub fn new(resources: Arc<Resources>, store: Store, config: Config) -> Self {
+        let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let (random, allocating) = (Mutex::new(random), tokio::sync::Mutex::new(()));
+        Self { inner: Arc::new(Inner { resources, store, config, random, allocating }) }
+    }
+
+    /// The kinds.
+    pub fn resources(&self) -> &Arc<Resources> {
+        &self.inner.resources
+    }
+
+    /// The store, for snapshots and raw watches; writes go through the registry.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The time, by the registry's clock.
+    pub fn now(&self) -> Timestamp {
+        (self.inner.config.clock)()
+    }
+
+    /// One object.
+    pub fn get(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Arc<Stored>, ApiError> {
+        self.find(&self.inner.store.snapshot(), resource, namespace, name)
+    }
+
+    /// The `autoscaling/v1` Scale of one object.
+    pub fn get_scale(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Value, ApiError> {
+        Ok(write::scale_of(&self.get(resource, namespace, name)?.value()))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut self.inner.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn find(
+        &self,
+        snapshot: &Snapshot,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Arc<Stored>, ApiError> {
+        snapshot.get(&key(resource, namespace, name)).cloned().ok_or_else(|| not_found(resource, name))
+    }
+
+    pub(crate) fn context(&self, namespace: Option<&str>, manager: &str) -> WriteContext {
+        WriteContext {
+            now: self.now(),
+            uid: (self.inner.config.uid)(),
+            name_suffix: self.random(write::name_suffix),
+            namespace: namespace.map(str::to_owned),
+            manager: manager.to_owned(),
+        }
+    }
+
+    /// Keeps others from choosing unique values, if the kind has any, until the guard is dropped.
+    pub(crate) async fn hold_allocations(
+        &self,
+        resource: &Resource,
+    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match resource.strategy.allocate {
+            Some(_) => Some(self.inner.allocating.lock().await),
+            None => None,
+        }
+    }
+
+    /// Gives an object what must be unique among the others of its kind.
+    pub(crate) fn allocate(
+        &self,
+        snapshot: &Snapshot,
+        resource: &Resource,
+        key: &Key,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        let Some(allocate) = resource.strategy.allocate else { return Ok(()) };
+        let others = snapshot.list(&key.resource, None).filter(|other| other.key != *key);
+        allocate(object, old, &mut others.map(|other| other.value()))
+    }
+
+    /// Changes one object: `decide` says from its present state what it is to be. Decided anew when another write came
+    /// between; a `decide` that insists on a revision refuses then by itself.
+    pub(crate) async fn modify(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        options: &WriteOptions,
+        mut decide: impl FnMut(&Value) -> Result<Prepared, ApiError>,
+    ) -> Result<Written, ApiError> {
+        for _ in 0..ATTEMPTS {
+            let _held = self.hold_allocations(resource).await;
+            let snapshot = self.inner.store.snapshot();
+            let current = self.find(&snapshot, resource, namespace, name)?;
+            let old = current.value();
+            let Prepared { object: mut new, warnings } = decide(&old)?;
+            self.allocate(&snapshot, resource, &current.key, &mut new, Some(&old))?;
+            let ends = ends_with_update(resource, &new, &old);
+            if !ends && write::is_noop(&new, &old) {
+                return Ok(Written { object: current, warnings });
+            }
+            let (key, expect) = (current.key.clone(), current.revision);
+            if options.dry_run {
+                return Ok(Written { object: unsaved(key, expect, &new), warnings });
+            }
+            let write = if ends {
+                Write::Delete { key, expect, last: new }
+            } else {
+                Write::Update { key, expect, object: new }
+            };
+            match self.inner.store.commit(write).await {
+                Ok(object) => return Ok(Written { object, warnings }),
+                Err(CommitError::Stale { .. }) => {}
+                Err(error) => return Err(refusal(resource, name, &error)),
+            }
+        }
+        Err(ApiError::modified(&resource.group, &resource.plural, name))
+    }
+}
+
+/// Where an object of a kind is.
+pub(crate) fn key(resource: &Resource, namespace: Option<&str>, name: &str) -> Key {
+    let namespace = namespace.filter(|_| resource.is_namespaced()).map(str::to_owned);
+    Key { resource: resource.id(), namespace, name: name.to_owned() }
+}
+
+pub(crate) fn not_found(resource: &Resource, name: &str) -> ApiError {
+    ApiError::not_found(&resource.group, &resource.plural, name)
+}
+
+/// What a client is told when the store refuses.
+pub(crate) fn refusal(resource: &Resource, name: &str, error: &CommitError) -> ApiError {
+    match error {
+        CommitError::Exists { .. } => ApiError::already_exists(&resource.group, &resource.plural, name),
+        CommitError::NotFound => not_found(resource, name),
+        CommitError::Stale { .. } => ApiError::modified(&resource.group, &resource.plural, name),
+        CommitError::Closed => ApiError::unavailable(error.to_string()),
+        CommitError::Malformed { .. } | CommitError::Io(_) => {
+            tracing::error!(resource = %resource.plural, name, error = %error, "a write failed");
+            ApiError::internal(error)
+        }
+    }
+}
+
+/// An object that a dry run shows. It keeps the resource version that it has.
+pub(crate) fn unsaved(key: Key, revision: u64, object: &Value) -> Arc<Stored> {
+    let json = serde_json::to_vec(object).expect("a JSON value can be written");
+    Arc::new(Stored { key, revision, json: Bytes::from(json) })
+}
+
+/// Whether an object that is being deleted goes with this update, because nothing holds it any more.
+fn ends_with_update(resource: &Resource, new: &Value, old: &Value) -> bool {
+    object::deletion_timestamp(old).is_some()
+        && object::finalizers(new).next().is_none()
+        && object::integer(old, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
+        && !namespace::is_held(resource, new)
+}
