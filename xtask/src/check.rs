@@ -48,7 +48,8 @@ pub(crate) fn run_steps(only: Option<&str>) -> Result<()> {
 
 fn format() -> Result<()> {
     run(&mut command("cargo", "fmt --all --check"))?;
-    run(&mut command("cargo", "fmt --all --check --manifest-path samples/Cargo.toml"))
+    run(&mut command("cargo", "fmt --all --check --manifest-path samples/Cargo.toml"))?;
+    run(&mut command("cargo", "fmt --all --check --manifest-path tests/guests/Cargo.toml"))
 }
 
 fn lints() -> Result<()> {
@@ -60,7 +61,8 @@ fn build() -> Result<()> {
 }
 
 fn guests() -> Result<()> {
-    samples::build().map(drop)
+    samples::build()?;
+    samples::build_test_guests()
 }
 
 fn tests() -> Result<()> {

@@ -23,6 +23,7 @@ pub(crate) fn guest_target() -> Result<()> {
 
 /// Builds all samples.
 pub(crate) fn build() -> Result<Vec<Guest>> {
+    guest_target()?;
     let built = build_workspace(&root().join("samples"))?;
     let mut guests: Vec<Guest> =
         SAMPLES.iter().map(|&name| Guest { name, file: built.join(name).with_extension("wasm") }).collect();
@@ -30,9 +31,14 @@ pub(crate) fn build() -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-/// Builds the workspace of guests in `dir`; gives the folder of the components.
-pub(crate) fn build_workspace(dir: &Path) -> Result<PathBuf> {
+/// Builds the guests that only tests use, into the same folder.
+pub(crate) fn build_test_guests() -> Result<()> {
     guest_target()?;
+    build_workspace(&root().join("tests/guests")).map(drop)
+}
+
+/// Builds the workspace of guests in `dir`; gives the folder of the components.
+fn build_workspace(dir: &Path) -> Result<PathBuf> {
     let target = target_dir().join("guests");
     run(command("cargo", "build --quiet --release --target wasm32-wasip2 --locked --manifest-path")
         .arg(dir.join("Cargo.toml"))
