@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Requests a second of samples/function: wharf (NodePort -> pod) beside `wasmtime serve`, one after the other, same load.
+# Usage: bench/compare-http.sh [SECONDS]. Builds in release; installs wasmtime-cli 48 below the target folder once.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+seconds=${1:-10}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+tools=$target/tools
+work=$(mktemp -d)
+pids=()
+finish() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; wait; rm -rf "$work"; }
+trap finish EXIT
+
+[ -x "$tools/bin/wasmtime" ] ||
+    CARGO_TARGET_DIR=$target/wasmtime-cli cargo install --quiet --locked --root "$tools" --version '^48' wasmtime-cli \
+        --no-default-features --features serve,run,cranelift,pooling-allocator,parallel-compilation,component-model
+cargo build --quiet --release -p wharf -p wharf-bench
+function=$(cargo xtask samples | grep '/function.wasm$')
+
+await() { for _ in $(seq 200); do (exec 3<>"/dev/tcp/${1%:*}/${1#*:}") 2>/dev/null && return; sleep 0.05; done; echo "$1 does not answer" >&2; exit 1; }
+
+"$tools/bin/wasmtime" serve -W pooling-allocator=y --addr 127.0.0.1:30990 "$function" 2>/dev/null &
+pids+=($!)
+await 127.0.0.1:30990
+echo "wasmtime serve:"
+"$target/release/wharf-bench" http 127.0.0.1:30990 --seconds "$seconds"
+kill "${pids[0]}"
+
+export WHARF_HOME=$work/home
+"$target/release/wharf" image load "$function" -t function
+"$target/release/wharf" serve --listen 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
+pids+=($!)
+until [ -s "$work/ready" ]; do kill -0 $! || { cat "$work/log" >&2; exit 1; }; sleep 0.05; done
+KUBECONFIG=$WHARF_HOME/kubeconfig kubectl apply -f samples/function/function.yaml
+KUBECONFIG=$WHARF_HOME/kubeconfig kubectl rollout status deployment/function --timeout=60s
+await 127.0.0.1:30081
+echo "wharf:"
+"$target/release/wharf-bench" http 127.0.0.1:30081 --seconds "$seconds"

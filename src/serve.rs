@@ -1,0 +1,225 @@
+//! `wharf serve`: the control plane and one node, built and joined.
+//!
+//! Built from the bottom: folder, certificates, store, registry, engine, network, node, server. Ended from the top: new
+//! work stops coming (controllers), pods end within their grace, what they report is written, the API closes, the
+//! store is closed last.
+
+mod objects;
+mod sink;
+mod source;
+
+use crate::{
+    data_dir::DataDir,
+    guests,
+    logging::{self, LogFormat},
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use control_api::Resources;
+use control_driver::{Driver, DriverConfig};
+use control_registry::{Config, Registry};
+use control_server::{LogError, LogOpener, Pki, Server, ServerConfig};
+use control_store::Store;
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use runtime_engine::PoolSizes;
+use runtime_net::{Network, NetworkConfig};
+use runtime_node::{Node, NodeConfig, NodeHandle};
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Events and reports that may wait between the control plane and the node.
+const QUEUE: usize = 1024;
+/// What pods get to end in when the whole process is to end; the same as a pod's own default.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where everything is kept [default: the home folder, ~/.wharf]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the API listens
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+    /// Where to write the administrator's kubeconfig [default: <data-dir>/kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Keep objects in memory only
+    #[arg(long)]
+    in_memory: bool,
+    /// Where NodePorts listen
+    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    node_address: IpAddr,
+    /// The Node object's name
+    #[arg(long, value_name = "NAME", default_value = "wharf")]
+    node_name: String,
+    /// A folder of this machine that pods may mount by hostPath; may be given several times
+    #[arg(long, value_name = "DIR")]
+    host_path_root: Vec<PathBuf>,
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+pub(crate) fn serve(args: ServeArgs, home: &Path) -> Result<()> {
+    logging::init(args.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wharf").build()?;
+    let served = runtime.block_on(run(args, home));
+    // What still runs has been told to stop and did not; it must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn run(args: ServeArgs, home: &Path) -> Result<()> {
+    // Before anything that could be interrupted.
+    let mut stop_signal = StopSignal::new()?;
+    let data = DataDir::open(args.data_dir.as_deref().unwrap_or(home))?;
+    let dir = data.path();
+
+    let pki = Pki::load_or_create(&dir.join("pki"), Timestamp::now(), &[args.listen.ip().to_string()])?;
+    let store = match args.in_memory {
+        true => Store::in_memory()?,
+        false => Store::open(&dir.join("store.redb"))?,
+    };
+    let resources = Arc::new(Resources::built_in());
+    let registry = Registry::new(resources, store.clone(), Config::default());
+
+    let engine = guests::engine(dir, PoolSizes::from_machine())?;
+    let network = Network::new(NetworkConfig { node_address: args.node_address, ..NetworkConfig::default() })?;
+    let images = guests::images(dir, &engine)?;
+    let config = NodeConfig {
+        host_path_roots: args.host_path_root,
+        address: args.node_address,
+        ..NodeConfig::new(&args.node_name, dir.join("node"))
+    };
+    let objects = Arc::new(objects::StoreObjects(registry.clone()));
+    let node = Node::new(config, engine.clone(), network.clone(), images, objects)?;
+    let handle = node.handle();
+
+    let server_config = ServerConfig::new(args.listen, pki.clone());
+    let server = Server::bind(server_config, registry.clone(), log_opener(handle.clone())).await?;
+    let address = server.local_addr();
+    // Pods see the API at the network's gateway, which leads to where it really listens.
+    let seen = SocketAddr::new(network.gateway(), address.port());
+    network.host_endpoint(seen, reachable(address));
+    registry.bootstrap(seen).await.map_err(|error| anyhow::anyhow!("the first objects: {error}"))?;
+    let kubeconfig = args.kubeconfig.unwrap_or_else(|| dir.join("kubeconfig"));
+    control_server::write_private(&kubeconfig, &pki.kubeconfig(reachable(address)))?;
+
+    let driver = Driver::new(
+        registry.clone(),
+        DriverConfig { root_ca: pki.ca_pem().to_owned(), ..DriverConfig::default() },
+    );
+    let sink = sink::Sink { registry: registry.clone(), events: driver.events(), node: args.node_name.clone() };
+    let (event_sender, event_receiver) = mpsc::channel(QUEUE);
+    let (report_sender, report_receiver) = mpsc::channel(QUEUE);
+
+    let (controllers_stop, node_stop, server_stop) = <(CancellationToken, CancellationToken, CancellationToken)>::default();
+    let (controllers, nodes, servers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    servers.spawn(server.run(server_stop.clone()));
+    controllers.spawn(driver.run(controllers_stop.clone()));
+    controllers.spawn(source::run(registry, args.node_name, event_sender, controllers_stop.clone()));
+    nodes.spawn(node.run(event_receiver, report_sender, node_stop.clone()));
+    let reports = nodes.spawn(sink.run(report_receiver));
+    announce(&kubeconfig, reachable(address));
+
+    stop_signal.wait().await;
+    tracing::info!("stopping: pods have {SHUTDOWN_GRACE:?}; a second signal ends at once");
+    let ended = async {
+        handle.shutdown(SHUTDOWN_GRACE).await;
+        stop(&controllers, &controllers_stop).await;
+        stop(&nodes, &node_stop).await;
+        drop(reports);
+        stop(&servers, &server_stop).await;
+        store.close().await;
+    };
+    tokio::select! {
+        () = ended => tracing::info!("stopped"),
+        () = stop_signal.wait() => tracing::warn!("stopped by force"),
+    }
+    Ok(())
+}
+
+async fn stop(tasks: &TaskTracker, stop: &CancellationToken) {
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// The one line that tells a person, or a script, that all is up.
+fn announce(kubeconfig: &Path, address: SocketAddr) {
+    let line = format!("wharf is ready at https://{address}: export KUBECONFIG={}", kubeconfig.display());
+    // Where stdout is closed, nobody reads it; the server serves all the same.
+    drop(writeln!(std::io::stdout(), "{line}"));
+    drop(std::io::stdout().flush());
+    tracing::info!(%address, kubeconfig = %kubeconfig.display(), "ready");
+}
+
+/// An address to connect to, for one to listen on.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
+
+/// SIGTERM and SIGINT, as often as they come.
+struct StopSignal {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignal {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The server's questions for output, as the node understands them.
+fn log_opener(node: NodeHandle) -> LogOpener {
+    Arc::new(move |request| {
+        let node = node.clone();
+        Box::pin(async move {
+            let request = runtime_node::LogRequest {
+                namespace: request.namespace,
+                pod: request.pod,
+                uid: request.uid,
+                container: request.container,
+                follow: request.follow,
+                previous: request.previous,
+                tail_lines: request.tail_lines,
+                since_seconds: request.since_seconds,
+                since_time: request.since_time,
+                timestamps: request.timestamps,
+                limit_bytes: request.limit_bytes,
+            };
+            match node.logs(request).await {
+                Ok(stream) => Ok(stream.boxed()),
+                Err(error) => Err(match error {
+                    runtime_node::LogError::NotFound(text) => LogError::NotFound(text),
+                    runtime_node::LogError::Io(source) => LogError::Internal(source),
+                }),
+            }
+        })
+    })
+}

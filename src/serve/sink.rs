@@ -1,0 +1,228 @@
+//! From the node to the registry: statuses, ends of pods, events, the Node object and its lease.
+//!
+//! Reports of one pod are written in their order; those of different pods side by side, so that one fsync serves many.
+
+use control_api::{ApiError, Resource, error::Reason, object};
+use control_driver::EventRecorder;
+use control_registry::{DeleteOptions, Preconditions, Registry, WriteOptions};
+use jiff::Timestamp;
+use runtime_node::NodeReport;
+use serde_json::{Value, json};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+/// Writers side by side. A batch of the store takes about as many.
+const WRITERS: usize = 64;
+/// Reports that wait at one writer; past that, the node waits.
+const QUEUE: usize = 64;
+/// A conflict is with somebody who writes the same object at the same moment.
+const ATTEMPTS: u32 = 10;
+
+/// Where reports go.
+#[derive(Debug, Clone)]
+pub(crate) struct Sink {
+    pub(crate) registry: Registry,
+    pub(crate) events: EventRecorder,
+    /// The Node object's name.
+    pub(crate) node: String,
+}
+
+impl Sink {
+    /// Writes what comes until the node has ended and all is written.
+    pub(crate) async fn run(self, mut reports: mpsc::Receiver<NodeReport>) {
+        let tasks = TaskTracker::new();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let (sender, mut receiver) = mpsc::channel(QUEUE);
+                let sink = self.clone();
+                tasks.spawn(async move {
+                    while let Some(report) = receiver.recv().await {
+                        sink.write(report).await;
+                    }
+                });
+                sender
+            })
+            .collect();
+        while let Some(report) = reports.recv().await {
+            let writer = &writers[shard(&report)];
+            writer.send(report).await.expect("a writer runs until its queue is dropped");
+        }
+        drop(writers);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn write(&self, report: NodeReport) {
+        let (what, written) = match report {
+            NodeReport::PodStatus { namespace, name, uid, status } => {
+                let status = serde_json::to_value(status).expect("a status is plain data");
+                (format!("status of pod {namespace}/{name}"), self.pod_status(&namespace, &name, &uid, &status).await)
+            }
+            NodeReport::PodEnded { namespace, name, uid } => {
+                (format!("end of pod {namespace}/{name}"), self.pod_ended(&namespace, &name, uid).await)
+            }
+            NodeReport::Event(record) => {
+                self.events.record(control_driver::EventRecord {
+                    regarding: record.regarding,
+                    type_: record.type_,
+                    reason: record.reason,
+                    message: record.message,
+                    component: "kubelet",
+                });
+                return;
+            }
+            NodeReport::Node { status } => {
+                let status = serde_json::to_value(status).expect("a status is plain data");
+                ("status of the node".to_owned(), self.node_status(&status).await)
+            }
+            NodeReport::LeaseRenewed { at, duration_secs } => {
+                ("lease of the node".to_owned(), self.lease(at, duration_secs).await)
+            }
+            _ => return,
+        };
+        if let Err(error) = written {
+            // Nobody waits for the answer. The node reports again when something changes, and the lease comes again.
+            tracing::warn!(%error, "{what} was not written");
+        }
+    }
+
+    async fn pod_status(&self, namespace: &str, name: &str, uid: &str, status: &Value) -> Result<(), ApiError> {
+        let pods = self.resource("", "v1", "pods");
+        self.replace_status(&pods, Some(namespace), name, Some(uid), status).await
+    }
+
+    async fn pod_ended(&self, namespace: &str, name: &str, uid: String) -> Result<(), ApiError> {
+        let options = DeleteOptions {
+            grace_period_seconds: Some(0),
+            preconditions: Preconditions { uid: Some(uid), resource_version: None },
+            ..DeleteOptions::default()
+        };
+        let pods = self.resource("", "v1", "pods");
+        gone_is_fine(self.registry.delete(&pods, Some(namespace), name, &options).await.map(drop))
+    }
+
+    async fn node_status(&self, status: &Value) -> Result<(), ApiError> {
+        let nodes = self.resource("", "v1", "nodes");
+        if self.registry.get(&nodes, None, &self.node).is_err() {
+            let info = &status["nodeInfo"];
+            let node = json!({
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": self.node,
+                    "labels": {
+                        "kubernetes.io/hostname": self.node,
+                        "kubernetes.io/os": info["operatingSystem"],
+                        "kubernetes.io/arch": info["architecture"],
+                        "node-role.kubernetes.io/control-plane": "",
+                    },
+                },
+            });
+            exists_is_fine(self.registry.create(&nodes, None, node, &self.options()).await.map(drop))?;
+        }
+        self.replace_status(&nodes, None, &self.node, None, status).await
+    }
+
+    async fn lease(&self, at: Timestamp, duration_secs: i32) -> Result<(), ApiError> {
+        let leases = self.resource("coordination.k8s.io", "v1", "leases");
+        let namespace = Some("kube-node-lease");
+        // MicroTime, with all six digits.
+        let renewed = format!("{at:.6}");
+        let spec = json!({
+            "holderIdentity": self.node,
+            "leaseDurationSeconds": duration_secs,
+            "renewTime": renewed,
+        });
+        match self.registry.get(&leases, namespace, &self.node) {
+            Ok(stored) => {
+                let mut lease = stored.value();
+                lease["spec"] = spec;
+                self.registry.update(&leases, namespace, &self.node, None, lease, &self.options()).await.map(drop)
+            }
+            Err(_missing) => {
+                let owner = self.registry.get(&self.resource("", "v1", "nodes"), None, &self.node).ok();
+                let owner = owner.map(|node| {
+                    let node = node.value();
+                    json!([{ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": object::uid(&node) }])
+                });
+                let lease = json!({
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": { "name": self.node, "ownerReferences": owner },
+                    "spec": spec,
+                });
+                exists_is_fine(self.registry.create(&leases, namespace, lease, &self.options()).await.map(drop))
+            }
+        }
+    }
+
+    /// Puts `status` in the place of an object's, on its newest state.
+    async fn replace_status(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        uid: Option<&str>,
+        status: &Value,
+    ) -> Result<(), ApiError> {
+        let mut attempt = 0;
+        loop {
+            let mut object = match self.registry.get(resource, namespace, name) {
+                Ok(stored) => stored.value(),
+                // Deleted meanwhile: there is nothing left to report on.
+                Err(error) => return gone_is_fine(Err(error)),
+            };
+            if uid.is_some_and(|uid| uid != object::uid(&object)) {
+                return Ok(());
+            }
+            object["status"] = status.clone();
+            let written = self.registry.update(resource, namespace, name, Some("status"), object, &self.options()).await;
+            attempt += 1;
+            match written {
+                Err(error) if error.reason == Reason::Conflict && attempt < ATTEMPTS => {
+                    // Somebody else writes it too; let them finish.
+                    tokio::time::sleep(Duration::from_millis(u64::from(attempt))).await;
+                }
+                other => return gone_is_fine(other.map(drop)),
+            }
+        }
+    }
+
+    fn options(&self) -> WriteOptions {
+        WriteOptions { manager: "kubelet".to_owned(), ..WriteOptions::default() }
+    }
+
+    fn resource(&self, group: &str, version: &str, plural: &str) -> Arc<Resource> {
+        self.registry.resources().by_plural(group, version, plural).expect("a built-in kind").clone()
+    }
+}
+
+/// The writer of a report: the same for all reports of one pod.
+fn shard(report: &NodeReport) -> usize {
+    let mut hasher = DefaultHasher::new();
+    match report {
+        NodeReport::PodStatus { uid, .. } | NodeReport::PodEnded { uid, .. } => uid.hash(&mut hasher),
+        NodeReport::Event(record) => record.regarding.uid.hash(&mut hasher),
+        _ => {}
+    }
+    usize::try_from(hasher.finish() % WRITERS as u64).expect("less than the number of writers")
+}
+
+fn gone_is_fine(result: Result<(), ApiError>) -> Result<(), ApiError> {
+    match result {
+        Err(error) if error.reason == Reason::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn exists_is_fine(result: Result<(), ApiError>) -> Result<(), ApiError> {
+    match result {
+        Err(error) if error.reason == Reason::AlreadyExists => Ok(()),
+        other => other,
+    }
+}

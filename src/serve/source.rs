@@ -1,0 +1,189 @@
+//! From the store to the node: the pods bound to it, and what they refer to, as the node's own events.
+//!
+//! One task watches one resource. A watcher that the store's ring has passed lists again, and tells what is gone
+//! meanwhile from what it had told before.
+
+use control_api::object::{Key, ResourceId};
+use control_registry::Registry;
+use control_store::{EventKind, Stored};
+use runtime_node::SourceEvent;
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A resource that the node follows.
+struct Followed {
+    resource: ResourceId,
+    /// The event of an object that is there; none where the node has no business with it.
+    present: fn(&Stored, node: &str) -> Option<SourceEvent>,
+    /// The event of an object that is gone.
+    gone: fn(Told) -> SourceEvent,
+}
+
+/// What was told of an object that may be gone by the next look.
+struct Told {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+/// Services come before the pods that call them.
+const FOLLOWED: &[Followed] = &[
+    Followed {
+        resource: ResourceId::new("", "services"),
+        present: |stored, _node| decode(stored).map(SourceEvent::Service),
+        gone: |Told { namespace, name, .. }| SourceEvent::ServiceGone { namespace, name },
+    },
+    Followed {
+        resource: ResourceId::new("discovery.k8s.io", "endpointslices"),
+        present: |stored, _node| decode(stored).map(SourceEvent::EndpointSlice),
+        gone: |Told { namespace, name, .. }| SourceEvent::EndpointSliceGone { namespace, name },
+    },
+    Followed {
+        resource: ResourceId::new("", "configmaps"),
+        present: |stored, _node| Some(config_map_changed(told(stored))),
+        gone: config_map_changed,
+    },
+    Followed {
+        resource: ResourceId::new("", "secrets"),
+        present: |stored, _node| Some(secret_changed(told(stored))),
+        gone: secret_changed,
+    },
+    Followed {
+        resource: ResourceId::new("", "pods"),
+        present: |stored, node| {
+            let pod: Arc<k8s_openapi::api::core::v1::Pod> = decode(stored)?;
+            let bound_here = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
+            bound_here.then_some(SourceEvent::Pod(pod))
+        },
+        gone: |Told { namespace, name, uid }| SourceEvent::PodGone { namespace, name, uid },
+    },
+];
+
+/// Feeds the node until `stop`, or until it takes no more.
+pub(crate) async fn run(registry: Registry, node: String, events: mpsc::Sender<SourceEvent>, stop: CancellationToken) {
+    let node: Arc<str> = node.into();
+    let tasks = TaskTracker::new();
+    for followed in FOLLOWED {
+        let mut follower = Follower {
+            followed,
+            registry: registry.clone(),
+            node: node.clone(),
+            events: events.clone(),
+            known: BTreeMap::new(),
+        };
+        // All that exists comes before `Synced`, so the first list is not a task's.
+        let Some(watch) = follower.list().await else { return };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = follower.follow(watch) => {}
+            }
+        });
+    }
+    // The node may have ended by now; then the tasks end too.
+    drop(events.send(SourceEvent::Synced).await);
+    tasks.close();
+    tasks.wait().await;
+}
+
+struct Follower {
+    followed: &'static Followed,
+    registry: Registry,
+    node: Arc<str>,
+    events: mpsc::Sender<SourceEvent>,
+    /// What the node has been told is there.
+    known: BTreeMap<Key, Told>,
+}
+
+impl Follower {
+    /// Tells what is there and what is gone; gives the watch from there on. None: the node has ended.
+    async fn list(&mut self) -> Option<control_store::Watch> {
+        let (snapshot, watch) = self.registry.store().snapshot_and_watch(&self.followed.resource, None);
+        let mut before = std::mem::take(&mut self.known);
+        for stored in snapshot.list(&self.followed.resource, None) {
+            before.remove(&stored.key);
+            self.tell_present(stored).await?;
+        }
+        for told in before.into_values() {
+            self.events.send((self.followed.gone)(told)).await.ok()?;
+        }
+        Some(watch)
+    }
+
+    /// Ends when the node does.
+    async fn follow(mut self, mut watch: control_store::Watch) {
+        loop {
+            let told = match watch.next().await {
+                Ok(event) if event.kind == EventKind::Deleted => self.tell_gone(&event.object.key).await,
+                Ok(event) => self.tell_present(&event.object).await,
+                Err(control_store::Gone { .. }) => match self.list().await {
+                    Some(again) => {
+                        watch = again;
+                        Some(())
+                    }
+                    None => None,
+                },
+            };
+            if told.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn tell_present(&mut self, stored: &Stored) -> Option<()> {
+        match (self.followed.present)(stored, &self.node) {
+            Some(event) => {
+                let now = told(stored);
+                let before = self.known.insert(stored.key.clone(), Told { ..told(stored) });
+                // Deleted and made again between two looks.
+                if let Some(before) = before.filter(|before| before.uid != now.uid) {
+                    self.events.send((self.followed.gone)(before)).await.ok()?;
+                }
+                self.events.send(event).await.ok()
+            }
+            None => Some(()),
+        }
+    }
+
+    async fn tell_gone(&mut self, key: &Key) -> Option<()> {
+        match self.known.remove(key) {
+            Some(told) => self.events.send((self.followed.gone)(told)).await.ok(),
+            None => Some(()),
+        }
+    }
+}
+
+fn config_map_changed(Told { namespace, name, .. }: Told) -> SourceEvent {
+    SourceEvent::ConfigMapChanged { namespace, name }
+}
+
+fn secret_changed(Told { namespace, name, .. }: Told) -> SourceEvent {
+    SourceEvent::SecretChanged { namespace, name }
+}
+
+fn told(stored: &Stored) -> Told {
+    /// The one field of an object that its key does not hold.
+    #[derive(serde::Deserialize)]
+    struct Identified {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        #[serde(default)]
+        uid: String,
+    }
+    let uid = serde_json::from_slice(&stored.json).map_or_else(|_| String::new(), |it: Identified| it.metadata.uid);
+    let namespace = stored.key.namespace.as_deref().unwrap_or_default().to_owned();
+    Told { namespace, name: stored.key.name.as_str().to_owned(), uid }
+}
+
+/// The object as the node's type of it. One that does not decode is told of and passed over: it harms nobody else.
+fn decode<T: DeserializeOwned>(stored: &Stored) -> Option<Arc<T>> {
+    serde_json::from_slice(&stored.json)
+        .inspect_err(|error| tracing::error!(object = %stored.key, %error, "an object of the store cannot be read"))
+        .ok()
+        .map(Arc::new)
+}
