@@ -74,6 +74,7 @@ pub enum Subresource {
 
 /// Pure functions called in this order on a write: default, prepare, validate, (allocate), canonicalize.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of the kind, independent of the others")]
 pub struct Strategy {
     /// Defaults that no table row can say (those that depend on other fields).
     pub default: fn(&mut Value),
@@ -93,8 +94,16 @@ pub struct Strategy {
     pub allocate: Option<Allocate>,
     /// Seconds a delete waits: (object, what the request asked for). `None`: at once.
     pub delete_grace: fn(&Value, Option<i64>) -> Option<i64>,
+    /// Marks an object whose delete has begun; true keeps it there until something else lets it go.
+    pub mark_deleted: fn(&mut Value) -> bool,
     /// metadata.generation counts changes outside metadata and status.
     pub has_generation: bool,
+    /// A PUT of an object that is not there creates it.
+    pub create_on_update: bool,
+    /// An update need not name a resource version.
+    pub unconditional_update: bool,
+    /// A delete answers with the object instead of a Status.
+    pub return_deleted: bool,
 }
 
 /// Gives out cluster-wide unique values: (new object, its old state, every other object of the kind).
@@ -129,7 +138,11 @@ impl Strategy {
         warnings: |_| Vec::new(),
         allocate: None,
         delete_grace: |_, _| None,
+        mark_deleted: |_| false,
         has_generation: false,
+        create_on_update: false,
+        unconditional_update: true,
+        return_deleted: false,
     };
 }
 

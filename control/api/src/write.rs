@@ -129,7 +129,7 @@ pub fn prepare_update(
     }
     let mut errors = validate::update_meta(&new, old);
     errors.extend(faults(resource, &new));
-    if subresource != Some(Subresource::Status) {
+    if matches!(subresource, None | Some(Subresource::Scale)) {
         errors.extend((resource.strategy.validate_update)(&new, old));
     }
     if !errors.is_empty() {

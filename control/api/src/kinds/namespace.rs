@@ -1,6 +1,8 @@
 //! Namespaces: where the objects of the others live, and whose end ends them.
 
+use crate::object;
 use crate::resource::{NameRule, Resource, Scope, Strategy, Subresource};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 
 pub(super) const ROW: Resource = Resource {
@@ -12,7 +14,40 @@ pub(super) const ROW: Resource = Resource {
     schema: Cow::Borrowed("io.k8s.api.core.v1.Namespace"),
     subresources: &[Subresource::Status],
     name_rule: NameRule::Label,
-    strategy: Strategy { ..Strategy::PLAIN },
+    strategy: Strategy { default, prepare_create, prepare_update, mark_deleted, ..Strategy::PLAIN },
     columns: crate::printers::NAMESPACE,
     ..Resource::PLAIN
 };
+
+/// The label by which selectors find a namespace by its name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+fn default(namespace: &mut Value) {
+    let name = object::name(namespace).to_owned();
+    if !name.is_empty() {
+        object::map_mut(namespace, &["metadata", "labels"]).insert(NAME_LABEL.to_owned(), name.into());
+    }
+}
+
+fn prepare_create(namespace: &mut Value) {
+    let map = object::map_mut(namespace, &[]);
+    map.insert("status".to_owned(), json!({ "phase": "Active" }));
+    let spec = object::map_mut(namespace, &["spec"]);
+    let finalizers = spec.entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(finalizers) = finalizers.as_array_mut().filter(|list| !list.contains(&json!("kubernetes"))) {
+        finalizers.push("kubernetes".into());
+    }
+}
+
+/// `spec.finalizers` are taken away by the namespace's controller alone.
+fn prepare_update(new: &mut Value, old: &Value) {
+    if let Some(finalizers) = object::at(old, &["spec", "finalizers"]) {
+        object::map_mut(new, &["spec"]).insert("finalizers".to_owned(), finalizers.clone());
+    }
+}
+
+fn mark_deleted(namespace: &mut Value) -> bool {
+    let status = object::map_mut(namespace, &["status"]);
+    status.insert("phase".to_owned(), "Terminating".into());
+    !object::list(namespace, &["spec", "finalizers"]).is_empty()
+}

@@ -1,7 +1,13 @@
 //! Pods.
 
+use super::{pod_spec, pod_warnings};
+use crate::object;
+use crate::quantity::Quantity;
 use crate::resource::{Resource, Strategy, Subresource};
+use crate::validate::{self, FieldError};
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 pub(super) const ROW: Resource = Resource {
     kind: Cow::Borrowed("Pod"),
@@ -11,7 +17,280 @@ pub(super) const ROW: Resource = Resource {
     categories: Cow::Borrowed(&[Cow::Borrowed("all")]),
     schema: Cow::Borrowed("io.k8s.api.core.v1.Pod"),
     subresources: &[Subresource::Status, Subresource::Log, Subresource::Binding],
-    strategy: Strategy { ..Strategy::PLAIN },
+    strategy: Strategy {
+        default,
+        prepare_create,
+        validate,
+        validate_update,
+        warnings: |pod| pod_warnings::of_spec(&pod["spec"], "spec"),
+        delete_grace,
+        has_generation: true,
+        return_deleted: true,
+        ..Strategy::PLAIN
+    },
     columns: crate::printers::POD,
     ..Resource::PLAIN
 };
+
+fn default(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec") else { return };
+    pod_spec::default(spec);
+    let is_on_host = object::flag(spec, &["hostNetwork"]);
+    let Some(map) = spec.as_object_mut() else { return };
+    pod_spec::set_absent(map, "enableServiceLinks", || true.into());
+    for list in ["containers", "initContainers"] {
+        for container in map.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            requests_from_limits(container);
+            if is_on_host {
+                host_ports(container);
+            }
+        }
+    }
+}
+
+/// What is limited and not asked for is asked for as much as it may be.
+fn requests_from_limits(container: &mut Value) {
+    let Some(limits) =
+        object::map(container, &["resources", "limits"]).filter(|limits| !limits.is_empty()).cloned()
+    else {
+        return;
+    };
+    let requests = object::map_mut(container, &["resources", "requests"]);
+    for (name, limit) in limits {
+        requests.entry(name).or_insert(limit);
+    }
+}
+
+fn host_ports(container: &mut Value) {
+    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let number = object::integer(port, &["containerPort"]).unwrap_or(0);
+        if object::integer(port, &["hostPort"]).unwrap_or(0) == 0
+            && let Some(port) = port.as_object_mut()
+        {
+            port.insert("hostPort".to_owned(), number.into());
+        }
+    }
+}
+
+/// A new pod has not been seen by a node; and what upstream's admission adds is added.
+fn prepare_create(pod: &mut Value) {
+    let qos = qos_class(&pod["spec"]);
+    let map = object::map_mut(pod, &[]);
+    map.insert("status".to_owned(), json!({ "phase": "Pending", "qosClass": qos }));
+    let spec = object::map_mut(pod, &["spec"]);
+    if spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or("").is_empty() {
+        pod_spec::set_service_account(spec, "default");
+    }
+    let class = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or("");
+    let priority = priority_of(class).unwrap_or(0);
+    spec.entry("priority").or_insert_with(|| priority.into());
+    spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
+    add_default_tolerations(spec);
+}
+
+/// The priority of a class; there are those that upstream always has.
+fn priority_of(class: &str) -> Option<i64> {
+    match class {
+        "" => Some(0),
+        "system-cluster-critical" => Some(2_000_000_000),
+        "system-node-critical" => Some(2_000_001_000),
+        _ => None,
+    }
+}
+
+/// A pod stays five minutes on a node that is not ready or not reachable, unless it says otherwise.
+fn add_default_tolerations(spec: &mut Map<String, Value>) {
+    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
+    let Some(tolerations) = tolerations.as_array_mut() else { return };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerates = |toleration: &Value| {
+            let its_key = object::text(toleration, &["key"]);
+            (its_key == key || its_key.is_empty())
+                && matches!(object::text(toleration, &["effect"]), "NoExecute" | "")
+        };
+        if !tolerations.iter().any(tolerates) {
+            tolerations.push(
+                json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }),
+            );
+        }
+    }
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`, from what the containers ask for and may have at most.
+fn qos_class(spec: &Value) -> &'static str {
+    let containers = ["containers", "initContainers"].iter().flat_map(|list| object::list(spec, &[list]));
+    let mut all_guaranteed = true;
+    let mut any = false;
+    for container in containers {
+        let of = |which: &str| -> BTreeMap<&str, Quantity> {
+            let list = object::map(container, &["resources", which]);
+            list.into_iter()
+                .flatten()
+                .filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"))
+                .filter_map(|(name, value)| Some((name.as_str(), validate::quantity(value).ok()?)))
+                .filter(|(_, quantity)| !quantity.is_zero())
+                .collect()
+        };
+        let (requests, limits) = (of("requests"), of("limits"));
+        any |= !requests.is_empty() || !limits.is_empty();
+        all_guaranteed &= limits.len() == 2
+            && requests.iter().all(|(name, request)| limits.get(name).is_some_and(|limit| limit == request));
+    }
+    match (any, all_guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+fn validate(pod: &Value) -> Vec<FieldError> {
+    let Some(spec) = pod.get("spec") else { return vec![FieldError::required("spec.containers", "")] };
+    let mut errors = pod_spec::validate(spec, "spec");
+    let class = object::text(spec, &["priorityClassName"]);
+    match priority_of(class) {
+        None => errors.push(FieldError::invalid(
+            "spec.priorityClassName",
+            class,
+            format!("no PriorityClass with name {class} was found"),
+        )),
+        Some(priority) => {
+            if let Some(given) = object::integer(spec, &["priority"]).filter(|given| *given != priority) {
+                errors.push(FieldError::forbidden(
+                    "spec.priority",
+                    format!(
+                        "the integer value of priority ({given}) must not be provided in pod spec; priority admission \
+                         controller computed {priority} from the given PriorityClass name"
+                    ),
+                ));
+            }
+        }
+    }
+    errors
+}
+
+/// Of a pod's spec only images, an earlier deadline and further tolerations may change.
+fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    const SAID: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
+        `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
+        tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+    let mut errors = Vec::new();
+    let (mut munged, old_spec) = (new["spec"].clone(), &old["spec"]);
+    for (list, what) in [("containers", "containers"), ("initContainers", "init containers")] {
+        let was = object::list(old_spec, &[list]);
+        let is = munged.get_mut(list).and_then(Value::as_array_mut);
+        if is.as_ref().map_or(0, |is| is.len()) != was.len() {
+            let detail = format!("pod updates may not add or remove {what}");
+            return vec![FieldError::forbidden(format!("spec.{list}"), detail)];
+        }
+        for (container, was) in is.into_iter().flatten().zip(was) {
+            container["image"] = was["image"].clone();
+        }
+    }
+    let deadline = |spec: &Value| object::integer(spec, &["activeDeadlineSeconds"]);
+    match (deadline(&new["spec"]), deadline(old_spec)) {
+        (Some(is), Some(was)) if is > was => {
+            let detail = format!("must be less than or equal to previous value {was}");
+            errors.push(FieldError::invalid("spec.activeDeadlineSeconds", is, detail));
+        }
+        (None, Some(was)) => {
+            let detail = "must not update from a positive integer to nil value";
+            errors.push(FieldError::invalid("spec.activeDeadlineSeconds", was, detail));
+        }
+        _ => (),
+    }
+    let lost = object::list(old_spec, &["tolerations"])
+        .iter()
+        .any(|toleration| !object::list(&new["spec"], &["tolerations"]).contains(toleration));
+    if lost {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(FieldError::forbidden("spec.tolerations", detail));
+    }
+    let negative = object::integer(old_spec, &["terminationGracePeriodSeconds"]).is_some_and(|secs| secs < 0);
+    let map = object::map_mut(&mut munged, &[]);
+    for key in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"] {
+        if key == "terminationGracePeriodSeconds"
+            && !(negative && map.get(key).and_then(Value::as_i64) == Some(1))
+        {
+            continue;
+        }
+        match old_spec.get(key) {
+            Some(value) => map.insert(key.to_owned(), value.clone()),
+            None => map.remove(key),
+        };
+    }
+    if &munged != old_spec {
+        errors.push(FieldError::forbidden("spec", SAID));
+    }
+    errors
+}
+
+/// A pod that no node has, or that has ended, goes at once.
+fn delete_grace(pod: &Value, asked: Option<i64>) -> Option<i64> {
+    let is_over = matches!(object::text(pod, &["status", "phase"]), "Failed" | "Succeeded");
+    if object::text(pod, &["spec", "nodeName"]).is_empty() || is_over {
+        return Some(0);
+    }
+    let own = || object::integer(pod, &["spec", "terminationGracePeriodSeconds"]);
+    let secs = asked.or_else(own).unwrap_or(0);
+    Some(if secs < 0 { 1 } else { secs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn pod() -> Value {
+        json!({ "spec": {
+            "containers": [{ "name": "a", "image": "a:1" }],
+            "tolerations": [{ "key": "k", "operator": "Exists" }],
+            "terminationGracePeriodSeconds": 30, "nodeName": "n",
+        } })
+    }
+
+    fn check_update(change: impl FnOnce(&mut Value), expect: Expect) {
+        let mut new = pod();
+        change(&mut new);
+        let texts: Vec<String> = validate_update(&new, &pod()).iter().map(ToString::to_string).collect();
+        expect.assert_eq(&texts.join("\n"));
+    }
+
+    #[test]
+    fn an_update_may_change_images_and_little_else() {
+        check_update(|pod| pod["spec"]["containers"][0]["image"] = "a:2".into(), expect![""]);
+        check_update(|pod| pod["spec"]["activeDeadlineSeconds"] = 5.into(), expect![""]);
+        check_update(
+            |pod| pod["spec"]["containers"][0]["command"] = json!(["x"]),
+            expect![
+                "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+            ],
+        );
+        check_update(
+            |pod| pod["spec"]["tolerations"] = json!([]),
+            expect![
+                "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+            ],
+        );
+        check_update(
+            |pod| pod["spec"]["containers"] = json!([]),
+            expect!["spec.containers: Forbidden: pod updates may not add or remove containers"],
+        );
+    }
+
+    #[test]
+    fn grace_is_the_requests_then_the_pods_and_none_for_one_that_does_not_run() {
+        assert_eq!(delete_grace(&pod(), None), Some(30));
+        assert_eq!(delete_grace(&pod(), Some(5)), Some(5));
+        assert_eq!(delete_grace(&pod(), Some(-3)), Some(1));
+        assert_eq!(delete_grace(&json!({ "spec": {} }), Some(5)), Some(0));
+    }
+
+    #[test]
+    fn the_qos_class_follows_requests_and_limits() {
+        let of = |resources: Value| qos_class(&json!({ "containers": [{ "resources": resources }] }));
+        assert_eq!(of(json!({})), "BestEffort");
+        assert_eq!(of(json!({ "requests": { "cpu": "1" } })), "Burstable");
+        let both = json!({ "cpu": "1", "memory": "1Gi" });
+        assert_eq!(of(json!({ "limits": both, "requests": both })), "Guaranteed");
+    }
+}

@@ -1,6 +1,12 @@
 //! Secrets.
 
+use super::data;
+use crate::object;
 use crate::resource::{Resource, Strategy};
+use crate::validate::{self, FieldError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 use std::borrow::Cow;
 
 pub(super) const ROW: Resource = Resource {
@@ -8,7 +14,59 @@ pub(super) const ROW: Resource = Resource {
     plural: Cow::Borrowed("secrets"),
     singular: Cow::Borrowed("secret"),
     schema: Cow::Borrowed("io.k8s.api.core.v1.Secret"),
-    strategy: Strategy { ..Strategy::PLAIN },
+    strategy: Strategy { default, prepare_update: keep_type, validate, validate_update, ..Strategy::PLAIN },
     columns: crate::printers::SECRET,
     ..Resource::PLAIN
 };
+
+/// `stringData` is written into `data`, and never read back.
+fn default(secret: &mut Value) {
+    let Some(text) = secret.as_object_mut().and_then(|map| map.remove("stringData")) else { return };
+    for (key, value) in text.as_object().into_iter().flatten() {
+        let encoded = STANDARD.encode(value.as_str().unwrap_or(""));
+        object::map_mut(secret, &["data"]).insert(key.clone(), encoded.into());
+    }
+}
+
+/// An update may leave out the type, which then stays.
+fn keep_type(new: &mut Value, old: &Value) {
+    if object::text(new, &["type"]).is_empty()
+        && let Some(kind) = old.get("type")
+    {
+        object::map_mut(new, &[]).insert("type".to_owned(), kind.clone());
+    }
+}
+
+fn validate(secret: &Value) -> Vec<FieldError> {
+    let mut errors = data::validate_keys(secret, &["data"]);
+    errors.extend(data::too_big(secret, "data", &[], &["data"]));
+    let has = |key: &str| object::at(secret, &["data", key]).is_some();
+    let mut need = |keys: &[&str]| {
+        for key in keys.iter().filter(|key| !has(key)) {
+            errors.push(FieldError::required(format!("data[{key}]"), ""));
+        }
+    };
+    match object::text(secret, &["type"]) {
+        "kubernetes.io/tls" => need(&["tls.crt", "tls.key"]),
+        "kubernetes.io/dockercfg" => need(&[".dockercfg"]),
+        "kubernetes.io/dockerconfigjson" => need(&[".dockerconfigjson"]),
+        "kubernetes.io/ssh-auth" => need(&["ssh-privatekey"]),
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            errors.push(FieldError::required("data[username]", ""));
+            errors.push(FieldError::required("data[password]", ""));
+        }
+        "kubernetes.io/service-account-token"
+            if object::annotation(secret, "kubernetes.io/service-account.name").unwrap_or("").is_empty() =>
+        {
+            errors.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
+        }
+        _ => (),
+    }
+    errors
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> = validate::immutable(new, old, &["type"]).into_iter().collect();
+    errors.extend(data::validate_update(new, old, &["data"]));
+    errors
+}

@@ -9,7 +9,7 @@ pub(super) const ROW: Resource = Resource {
     singular: Cow::Borrowed("serviceaccount"),
     short_names: Cow::Borrowed(&[Cow::Borrowed("sa")]),
     schema: Cow::Borrowed("io.k8s.api.core.v1.ServiceAccount"),
-    strategy: Strategy { ..Strategy::PLAIN },
+    strategy: Strategy { return_deleted: true, ..Strategy::PLAIN },
     columns: crate::printers::SERVICE_ACCOUNT,
     ..Resource::PLAIN
 };

@@ -145,3 +145,60 @@ fn reference(map: &Map<String, Value>) -> Option<&str> {
     let wrapped = || map.get("allOf")?.as_array()?.first()?.get("$ref")?.as_str();
     direct.or_else(wrapped)?.rsplit('/').next()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(path: &str, expect: Expect) {
+        let schemas = Schemas::built_in();
+        let mut steps = path.split('/');
+        let type_name = steps.next().unwrap();
+        let steps: Vec<&str> = steps.collect();
+        let field = schemas.field(type_name, &steps).unwrap();
+        expect.assert_eq(&format!(
+            "{:?} {:?} {:?} {:?}",
+            field.shape, field.default, field.patch.merge_key, field.list
+        ));
+    }
+
+    #[test]
+    fn fields_have_shapes_and_facts() {
+        check(
+            "io.k8s.api.core.v1.Pod/spec/containers/ports",
+            expect![[
+                r#"Array(Ref("io.k8s.api.core.v1.ContainerPort")) None Some("containerPort") Map(["containerPort", "protocol"])"#
+            ]],
+        );
+        check(
+            "io.k8s.api.apps.v1.Deployment/spec/template/spec/containers/resources/limits",
+            expect!["Map(Quantity) None None Atomic"],
+        );
+        check("io.k8s.api.core.v1.Secret/data", expect![[r#"Map(String(Some("byte"))) None None Atomic"#]]);
+        check(
+            "io.k8s.api.core.v1.Pod/metadata/creationTimestamp",
+            expect![[r#"String(Some("date-time")) None None Atomic"#]],
+        );
+        check("io.k8s.api.core.v1.Pod/metadata/managedFields/fieldsV1", expect!["Any None None Atomic"]);
+        check(
+            "io.k8s.api.apps.v1.Deployment/spec/replicas",
+            expect![[r#"Integer("int32") Some(Number(1)) None Atomic"#]],
+        );
+        check("io.k8s.api.core.v1.Service/spec/ports/targetPort", expect!["IntOrString None None Atomic"]);
+    }
+
+    #[test]
+    fn every_type_that_a_field_names_is_there_and_has_fields_with_words() {
+        let schemas = Schemas::built_in();
+        for (name, definition) in &schemas.types {
+            for (field_name, field) in &definition.fields {
+                if let Some(target) = field.shape.innermost().as_ref_name() {
+                    assert!(schemas.get(target).is_some(), "{name}.{field_name} -> {target}");
+                }
+                assert!(!field.doc.is_empty(), "{name}.{field_name}");
+            }
+        }
+        assert!(schemas.types.len() > 150, "{}", schemas.types.len());
+    }
+}
