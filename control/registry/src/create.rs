@@ -1,7 +1,7 @@
 //! Create.
 
 use crate::options::WriteOptions;
-use crate::registry::{Registry, Written, refusal, unsaved};
+use crate::registry::{Registry, Written, allocate, refusal, unsaved};
 use control_api::object::{self, Key};
 use control_api::write::{self, Prepared};
 use control_api::{ApiError, Reason, Resource};
@@ -53,7 +53,7 @@ impl Registry {
         if let Some(current) = snapshot.get(&key) {
             return Err(refusal(resource, &name, &CommitError::Exists { current: current.clone() }));
         }
-        self.allocate(&snapshot, resource, &key, &mut object, None)?;
+        allocate(&snapshot, resource, &key, &mut object, None)?;
         if options.dry_run {
             return Ok(Written { object: unsaved(key, 0, &object), warnings });
         }

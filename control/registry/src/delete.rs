@@ -55,7 +55,7 @@ impl Registry {
             let old = current.value();
             check_preconditions(resource, &old, options)?;
             let (key, expect) = (current.key.clone(), current.revision);
-            let deletion = plan(resource, old, options, self.now());
+            let deletion = plan(resource, &old, options, self.now());
             let (new, gone) = match &deletion {
                 Deletion::Pending => return Ok(Deleted { object: current, gone: false }),
                 Deletion::Mark(new) => (new, false),
@@ -118,49 +118,34 @@ fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOpti
     Ok(())
 }
 
-fn plan(resource: &Resource, old: Value, options: &DeleteOptions, now: Timestamp) -> Deletion {
-    if namespace::is_namespace(resource) {
-        return plan_namespace(resource, old, options, now);
-    }
+fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestamp) -> Deletion {
     // As upstream has it: a negative grace is the shortest one that is still a grace.
     let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
-    let grace = match deleting(&old) {
+    let began = deleting(old);
+    let grace = match &began {
         // Once set, the grace may only shrink.
-        Some(deleting) => match asked {
-            Some(seconds) if seconds < deleting.grace => Some(Grace { seconds, from: deleting.began }),
-            _ => None,
+        Some(began) if began.grace > 0 => match asked.filter(|seconds| *seconds < began.grace) {
+            Some(seconds) => Some(Grace { seconds, from: began.at }),
+            None => return Deletion::Pending,
         },
-        None => (resource.strategy.delete_grace)(&old, asked)
-            .map(|seconds| Grace { seconds: seconds.max(0), from: now }),
+        Some(_) => None,
+        None => (resource.strategy.delete_grace)(old, asked).map(|seconds| Grace { seconds, from: now }),
     };
-    let pending = deleting(&old).is_some_and(|deleting| grace.is_none() && deleting.grace > 0);
-    if pending {
-        return Deletion::Pending;
-    }
-    let mut new = with_finalizers(&old, options.propagation_policy);
-    let held = object::finalizers(&new).next().is_some();
+    let mut new = with_finalizers(old, options.propagation_policy);
+    let held_by_finalizer = object::finalizers(&new).next().is_some();
+    let held_by_kind = (resource.strategy.mark_deleted)(&mut new);
     match grace {
-        Some(grace) => mark(&mut new, &old, grace),
-        None if held && deleting(&old).is_none() => mark(&mut new, &old, Grace { seconds: 0, from: now }),
+        Some(grace) => mark(&mut new, old, grace),
+        None if began.is_some() => {}
+        None if held_by_kind => {
+            object::meta_mut(&mut new).insert("deletionTimestamp".to_owned(), object::time(now));
+        }
+        None if held_by_finalizer => mark(&mut new, old, Grace { seconds: 0, from: now }),
         None => {}
     }
-    if held || grace.is_some_and(|grace| grace.seconds > 0) {
-        if new == old { Deletion::Pending } else { Deletion::Mark(new) }
-    } else {
+    if !held_by_kind && !held_by_finalizer && grace.is_none_or(|grace| grace.seconds == 0) {
         Deletion::Remove(new)
-    }
-}
-
-/// A namespace is marked, and goes when its controller has emptied it.
-fn plan_namespace(resource: &Resource, old: Value, options: &DeleteOptions, now: Timestamp) -> Deletion {
-    let mut new = with_finalizers(&old, options.propagation_policy);
-    if object::deletion_timestamp(&old).is_none() {
-        object::meta_mut(&mut new).insert("deletionTimestamp".to_owned(), object::time(now));
-    }
-    object::map_mut(&mut new, &["status"]).insert("phase".to_owned(), "Terminating".into());
-    if !namespace::is_held(resource, &new) && object::finalizers(&new).next().is_none() {
-        Deletion::Remove(new)
-    } else if new == old {
+    } else if new == *old {
         Deletion::Pending
     } else {
         Deletion::Mark(new)
@@ -176,15 +161,16 @@ struct Grace {
 
 /// A deletion that is going on.
 struct Deleting {
-    began: Timestamp,
+    at: Timestamp,
+    /// Seconds.
     grace: i64,
 }
 
 fn deleting(object: &Value) -> Option<Deleting> {
     let ends = object::deletion_timestamp(object)?;
     let grace = object::integer(object, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
-    let began = ends.checked_sub(SignedDuration::from_secs(grace)).unwrap_or(ends);
-    Some(Deleting { began, grace })
+    let at = ends.checked_sub(SignedDuration::from_secs(grace)).unwrap_or(ends);
+    Some(Deleting { at, grace })
 }
 
 fn mark(new: &mut Value, old: &Value, grace: Grace) {

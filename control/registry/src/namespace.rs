@@ -5,7 +5,6 @@ use control_api::error::{Cause, Details};
 use control_api::object;
 use control_api::{ApiError, Reason, Resource};
 use control_store::Snapshot;
-use serde_json::Value;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -13,11 +12,6 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Whether a kind is Namespace itself.
 pub(crate) fn is_namespace(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "namespaces"
-}
-
-/// Whether a namespace has content that its controller has not removed yet.
-pub(crate) fn is_held(resource: &Resource, object: &Value) -> bool {
-    is_namespace(resource) && !object::list(object, &["spec", "finalizers"]).is_empty()
 }
 
 /// Refuses the deletion of a namespace that the system needs.

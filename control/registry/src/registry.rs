@@ -1,7 +1,6 @@
 //! The registry itself: reading one object, and the loop that every change goes through.
 
 use crate::config::Config;
-use crate::namespace;
 use crate::options::WriteOptions;
 use bytes::Bytes;
 use control_api::object::{self, Key};
@@ -70,7 +69,7 @@ impl Registry {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Arc<Stored>, ApiError> {
-        self.find(&self.inner.store.snapshot(), resource, namespace, name)
+        find(&self.inner.store.snapshot(), resource, namespace, name)
     }
 
     /// The `autoscaling/v1` Scale of one object.
@@ -89,16 +88,6 @@ impl Registry {
 
     pub(crate) fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         draw(&mut self.inner.random.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn find(
-        &self,
-        snapshot: &Snapshot,
-        resource: &Resource,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Arc<Stored>, ApiError> {
-        snapshot.get(&key(resource, namespace, name)).cloned().ok_or_else(|| not_found(resource, name))
     }
 
     pub(crate) fn context(&self, namespace: Option<&str>, manager: &str) -> WriteContext {
@@ -122,20 +111,6 @@ impl Registry {
         }
     }
 
-    /// Gives an object what must be unique among the others of its kind.
-    pub(crate) fn allocate(
-        &self,
-        snapshot: &Snapshot,
-        resource: &Resource,
-        key: &Key,
-        object: &mut Value,
-        old: Option<&Value>,
-    ) -> Result<(), ApiError> {
-        let Some(allocate) = resource.strategy.allocate else { return Ok(()) };
-        let others = snapshot.list(&key.resource, None).filter(|other| other.key != *key);
-        allocate(object, old, &mut others.map(|other| other.value()))
-    }
-
     /// Changes one object: `decide` says from its present state what it is to be. Decided anew when another write came
     /// between; a `decide` that insists on a revision refuses then by itself.
     pub(crate) async fn modify(
@@ -149,10 +124,10 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let _held = self.hold_allocations(resource).await;
             let snapshot = self.inner.store.snapshot();
-            let current = self.find(&snapshot, resource, namespace, name)?;
+            let current = find(&snapshot, resource, namespace, name)?;
             let old = current.value();
             let Prepared { object: mut new, warnings } = decide(&old)?;
-            self.allocate(&snapshot, resource, &current.key, &mut new, Some(&old))?;
+            allocate(&snapshot, resource, &current.key, &mut new, Some(&old))?;
             let ends = ends_with_update(resource, &new, &old);
             if !ends && write::is_noop(&new, &old) {
                 return Ok(Written { object: current, warnings });
@@ -174,6 +149,29 @@ impl Registry {
         }
         Err(ApiError::modified(&resource.group, &resource.plural, name))
     }
+}
+
+/// One object of a state of the world.
+pub(crate) fn find(
+    snapshot: &Snapshot,
+    resource: &Resource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Arc<Stored>, ApiError> {
+    snapshot.get(&key(resource, namespace, name)).cloned().ok_or_else(|| not_found(resource, name))
+}
+
+/// Gives an object what must be unique among the others of its kind.
+pub(crate) fn allocate(
+    snapshot: &Snapshot,
+    resource: &Resource,
+    key: &Key,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let Some(allocate) = resource.strategy.allocate else { return Ok(()) };
+    let others = snapshot.list(&key.resource, None).filter(|other| other.key != *key);
+    allocate(object, old, &mut others.map(|other| other.value()))
 }
 
 /// Where an object of a kind is.
@@ -211,5 +209,10 @@ fn ends_with_update(resource: &Resource, new: &Value, old: &Value) -> bool {
     object::deletion_timestamp(old).is_some()
         && object::finalizers(new).next().is_none()
         && object::integer(old, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
-        && !namespace::is_held(resource, new)
+        && !is_held_by_kind(resource, new)
+}
+
+/// Whether an object's kind has a hold of its own, as the content of a namespace is one.
+fn is_held_by_kind(resource: &Resource, object: &Value) -> bool {
+    (resource.strategy.mark_deleted)(&mut object.clone())
 }

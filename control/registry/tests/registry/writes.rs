@@ -1,0 +1,267 @@
+//! Create, update, patch.
+
+use crate::world::{World, by, deployment, dry_run, pod, refusal};
+use control_registry::{PatchKind, WriteOptions};
+use expect_test::expect;
+use serde_json::{Value, json};
+
+fn meta(object: &Value) -> Value {
+    let mut meta = object["metadata"].clone();
+    meta.as_object_mut().unwrap().remove("managedFields");
+    meta
+}
+
+#[tokio::test]
+async fn a_new_object_gets_its_metadata() {
+    let world = World::new().await;
+    let written = world.config_map("a").await;
+    expect![[r#"{"creationTimestamp":"2026-01-01T00:00:00Z","name":"a","namespace":"default","resourceVersion":"3","uid":"uid-2"}"#]]
+        .assert_eq(&meta(&written.object.value()).to_string());
+    assert_eq!(world.get("configmaps", "a").unwrap(), written.object.value());
+    let labelled = world.labelled("b", "web").await.object.value();
+    assert_eq!(labelled["metadata"]["managedFields"][0]["manager"], "test");
+}
+
+#[tokio::test]
+async fn a_name_is_given_once() {
+    let world = World::new().await;
+    world.config_map("a").await;
+    let again = world.create("configmaps", json!({"metadata": {"name": "a"}})).await;
+    expect![[r#"409 AlreadyExists: configmaps "a" already exists"#]].assert_eq(&refusal(again));
+    let dry = world
+        .registry
+        .create(
+            &world.resource("configmaps"),
+            Some("default"),
+            json!({"metadata": {"name": "a"}}),
+            &dry_run(),
+        )
+        .await;
+    expect![[r#"409 AlreadyExists: configmaps "a" already exists"#]].assert_eq(&refusal(dry));
+    world.create("deployments", deployment("web")).await.unwrap();
+    expect![[r#"409 AlreadyExists: deployments.apps "web" already exists"#]]
+        .assert_eq(&refusal(world.create("deployments", deployment("web")).await));
+}
+
+#[tokio::test]
+async fn an_object_with_a_resource_version_is_not_created() {
+    let world = World::new().await;
+    let object = json!({"metadata": {"name": "a", "resourceVersion": "5"}});
+    expect!["500 InternalError: resourceVersion should not be set on objects to be created"]
+        .assert_eq(&refusal(world.create("configmaps", object).await));
+}
+
+#[tokio::test]
+async fn generated_names_differ() {
+    let world = World::new().await;
+    let object = json!({"metadata": {"generateName": "a-"}});
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let written = world.create("configmaps", object.clone()).await.unwrap();
+        assert!(written.object.key.name.starts_with("a-") && written.object.key.name.len() == 7);
+        names.insert(written.object.key.name.clone());
+    }
+    assert_eq!(names.len(), 20);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let world = World::new().await;
+    let object = || json!({"metadata": {"name": "a"}});
+    expect![[r#"404 NotFound: configmaps "a" not found"#]].assert_eq(&refusal(world.get("configmaps", "a")));
+    expect![[r#"404 NotFound: configmaps "a" not found"#]]
+        .assert_eq(&refusal(world.update("configmaps", None, object()).await));
+    let patch = world.patch("deployments", "a", None, PatchKind::Merge, object()).await;
+    expect![[r#"404 NotFound: deployments.apps "a" not found"#]].assert_eq(&refusal(patch));
+    let path = world.update("configmaps", Some("status"), object()).await;
+    expect!["404 NotFound: the server could not find the requested resource"].assert_eq(&refusal(path));
+}
+
+#[tokio::test]
+async fn a_stale_update_is_a_conflict_and_one_without_a_version_is_not() {
+    let world = World::new().await;
+    let stale = world.config_map("a").await.object.value();
+    world.edit("configmaps", "a", |object| object["data"] = json!({"k": "1"})).await.unwrap();
+    let mut object = stale.clone();
+    object["data"] = json!({"k": "2"});
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again"#]].assert_eq(&refusal(world.update("configmaps", None, object.clone()).await));
+    object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    let written = world.update("configmaps", None, object.clone()).await.unwrap();
+    assert_eq!(written.object.value()["data"]["k"], "2");
+    object["metadata"]["uid"] = "other".into();
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: other, UID in object meta: uid-2"#]].assert_eq(&refusal(world.update("configmaps", None, object).await));
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_is_no_event() {
+    let world = World::new().await;
+    let before = world.config_map("a").await.object;
+    let mut watcher = world.watch_from_now("configmaps");
+    let after = world.update("configmaps", None, before.value()).await.unwrap().object;
+    assert_eq!(before, after);
+    let patch =
+        world.patch("configmaps", "a", None, PatchKind::Merge, json!({"metadata": {"labels": null}})).await;
+    assert_eq!(patch.unwrap().object, before);
+    assert_eq!(watcher.ready().await, "");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_would_be_and_leaves_no_trace() {
+    let world = World::new().await;
+    let configmaps = world.resource("configmaps");
+    let create = |name: &'static str, options: WriteOptions| {
+        let (world, configmaps) = (&world, &configmaps);
+        async move {
+            let object = json!({"metadata": {"name": name}, "data": {"k": "v"}});
+            world.registry.create(configmaps, Some("default"), object, &options).await.unwrap().object
+        }
+    };
+    let before = world.revision();
+    let shown = create("a", dry_run()).await.value();
+    assert_eq!(shown["metadata"]["uid"], "uid-2");
+    assert_eq!(shown["metadata"].get("resourceVersion"), None);
+    assert!(world.get("configmaps", "a").is_err());
+
+    let stored = create("a", by("test")).await;
+    let mut object = stored.value();
+    object["data"]["k"] = "w".into();
+    let shown =
+        world.registry.update(&configmaps, Some("default"), "a", None, object, &dry_run()).await.unwrap();
+    assert_eq!(shown.object.value()["data"]["k"], "w");
+    assert_eq!(world.get("configmaps", "a").unwrap(), stored.value());
+    assert_eq!(world.revision(), before + 1);
+}
+
+#[tokio::test]
+async fn status_and_the_rest_are_written_apart() {
+    let world = World::new().await;
+    world.create("deployments", deployment("web")).await.unwrap();
+    let mut object = world.get("deployments", "web").unwrap();
+    object["spec"]["replicas"] = 5.into();
+    object["status"] = json!({"replicas": 1});
+    let status = world.update("deployments", Some("status"), object.clone()).await.unwrap().object.value();
+    assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(2), &json!(1)));
+    assert_eq!(status["metadata"]["generation"], 1);
+    object["metadata"]["resourceVersion"] = status["metadata"]["resourceVersion"].clone();
+    object["status"] = json!({"replicas": 9});
+    let main = world.update("deployments", None, object).await.unwrap().object.value();
+    assert_eq!((&main["spec"]["replicas"], &main["status"]["replicas"]), (&json!(5), &json!(1)));
+    assert_eq!(main["metadata"]["generation"], 2);
+    let patch = json!({"status": {"replicas": 4}, "spec": {"replicas": 8}});
+    let patched = world.patch("deployments", "web", Some("status"), PatchKind::Merge, patch).await.unwrap();
+    let patched = patched.object.value();
+    assert_eq!((&patched["spec"]["replicas"], &patched["status"]["replicas"]), (&json!(5), &json!(4)));
+}
+
+#[tokio::test]
+async fn patches_of_every_kind_change_an_object() {
+    let world = World::new().await;
+    world.create("deployments", deployment("web")).await.unwrap();
+    let merge = json!({"metadata": {"labels": {"a": "1"}}});
+    world.patch("deployments", "web", None, PatchKind::Merge, merge).await.unwrap();
+    let strategic =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "other"}]}}}});
+    world.patch("deployments", "web", None, PatchKind::Strategic, strategic).await.unwrap();
+    let json = json!([{"op": "replace", "path": "/spec/replicas", "value": 7}]);
+    let written = world.patch("deployments", "web", None, PatchKind::Json, json).await.unwrap();
+    let object = written.object.value();
+    assert_eq!(object["metadata"]["labels"]["a"], "1");
+    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["image"], "other");
+    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["name"], "main");
+    assert_eq!(object["spec"]["replicas"], 7);
+}
+
+#[tokio::test]
+async fn a_patch_that_names_a_version_is_for_that_version() {
+    let world = World::new().await;
+    let first = world.config_map("a").await.object.revision;
+    let patch = |version: u64, value: &str| json!({"metadata": {"resourceVersion": version.to_string()}, "data": {"k": value}});
+    world.patch("configmaps", "a", None, PatchKind::Merge, patch(first, "1")).await.unwrap();
+    let stale = world.patch("configmaps", "a", None, PatchKind::Merge, patch(first, "2")).await;
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again"#]].assert_eq(&refusal(stale));
+}
+
+#[tokio::test]
+async fn patches_at_once_all_arrive() {
+    let world = World::new().await;
+    world.config_map("a").await;
+    let patches = (0..4).map(|n| {
+        let patch = json!({"data": {format!("k{n}"): "v"}});
+        world.patch("configmaps", "a", None, PatchKind::Merge, patch)
+    });
+    for outcome in futures::future::join_all(patches).await {
+        outcome.unwrap();
+    }
+    assert_eq!(world.get("configmaps", "a").unwrap()["data"].as_object().unwrap().len(), 4);
+}
+
+#[test]
+fn a_patch_of_an_unknown_kind_is_not_read() {
+    let check = |content_type: &str| refusal(PatchKind::from_content_type(content_type));
+    expect!["415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"].assert_eq(&check("application/json"));
+    expect!["415 UnsupportedMediaType: server-side apply is not offered by this server yet; use client-side apply (kubectl apply without --server-side)"].assert_eq(&check("application/apply-patch+yaml"));
+    assert_eq!(
+        PatchKind::from_content_type("application/merge-patch+json; charset=utf-8"),
+        Ok(PatchKind::Merge)
+    );
+}
+
+#[tokio::test]
+async fn a_scale_changes_replicas_alone() {
+    let world = World::new().await;
+    world.create("deployments", deployment("web")).await.unwrap();
+    let deployments = world.resource("deployments");
+    let mut scale = world.registry.get_scale(&deployments, Some("default"), "web").unwrap();
+    expect![[r#"{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"creationTimestamp":"2026-01-01T00:00:00Z","name":"web","namespace":"default","resourceVersion":"3","uid":"uid-2"},"spec":{"replicas":2},"status":{"replicas":0,"selector":"app=web"}}"#]].assert_eq(&scale.to_string());
+    scale["spec"]["replicas"] = 3.into();
+    let put = world.update("deployments", Some("scale"), scale.clone()).await.unwrap().object.value();
+    assert_eq!((&put["kind"], &put["spec"]["replicas"]), (&json!("Scale"), &json!(3)));
+    assert_eq!(world.get("deployments", "web").unwrap()["spec"]["replicas"], 3);
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on deployments.apps "web": the object has been modified; please apply your changes to the latest version and try again"#]].assert_eq(&refusal(world.update("deployments", Some("scale"), scale).await));
+    for (kind, patch, replicas) in [
+        (PatchKind::Merge, json!({"spec": {"replicas": 4}}), 4),
+        (PatchKind::Strategic, json!({"spec": {"replicas": 5}}), 5),
+        (PatchKind::Json, json!([{"op": "replace", "path": "/spec/replicas", "value": 6}]), 6),
+    ] {
+        let patched = world.patch("deployments", "web", Some("scale"), kind, patch).await.unwrap();
+        assert_eq!(patched.object.value()["spec"]["replicas"], replicas);
+    }
+    let object = world.get("deployments", "web").unwrap();
+    assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(6), &json!(5)));
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let world = World::new().await;
+    let uid = world.create("pods", pod("a")).await.unwrap().object.value()["metadata"]["uid"].clone();
+    let bind = |uid: String, node: &'static str| {
+        let registry = world.registry.clone();
+        async move { registry.bind("default", "a", &uid, node, &by("kube-scheduler")).await }
+    };
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on pods/binding "a": Precondition failed: UID in precondition: other, UID in object meta: uid-2"#]].assert_eq(&refusal(bind("other".to_owned(), "n1").await));
+    let bound = bind(uid.as_str().unwrap().to_owned(), "n1").await.unwrap().object.value();
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on pods/binding "a": pod a is already assigned to node "n1""#]].assert_eq(&refusal(bind(String::new(), "n2").await));
+}
+
+#[tokio::test]
+async fn unique_values_are_given_out_once_even_at_once() {
+    let world = World::new().await;
+    let service = |name: String| json!({"metadata": {"name": name}, "spec": {"selector": {"app": "a"}, "type": "NodePort", "ports": [{"port": 80}]}});
+    let services = (0..8).map(|n| world.create("services", service(format!("s{n}"))));
+    let written = futures::future::join_all(services).await;
+    let value = |path: &str| -> std::collections::BTreeSet<String> {
+        written
+            .iter()
+            .map(|one| one.as_ref().unwrap().object.value().pointer(path).unwrap().to_string())
+            .collect()
+    };
+    assert_eq!(value("/spec/clusterIP").len(), 8);
+    assert_eq!(value("/spec/ports/0/nodePort").len(), 8);
+    let taken = written[0].as_ref().unwrap().object.value()["spec"]["clusterIP"].clone();
+    let mut greedy = service("greedy".to_owned());
+    greedy["spec"]["clusterIP"] = taken;
+    let outcome = world.create("services", greedy).await;
+    assert_eq!(outcome.unwrap_err().code, 422);
+}
