@@ -29,7 +29,9 @@ pub const DEFAULT: &[Column] = &[NAME, CREATED_AT];
 const CREATED_AT: Column = Column {
     name: "Created At",
     kind: "date",
-    cell: |object, _| crate::object::at(object, &["metadata", "creationTimestamp"]).cloned().unwrap_or_default(),
+    cell: |object, _| {
+        crate::object::at(object, &["metadata", "creationTimestamp"]).cloned().unwrap_or_default()
+    },
     ..AGE
 };
 

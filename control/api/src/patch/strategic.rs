@@ -126,7 +126,11 @@ impl<'a> Merge<'a> {
             }
             (Some(Value::Array(old)), Value::Array(new)) => {
                 let (inside, strategy) = self.field(at, &key);
-                Some(Value::Array(if strategy.merge { self.lists(old, new, inside, strategy, &key)? } else { new }))
+                Some(Value::Array(if strategy.merge {
+                    self.lists(old, new, inside, strategy, &key)?
+                } else {
+                    new
+                }))
             }
             (_, new) => clean(new),
         };
@@ -421,7 +425,8 @@ fn clean(value: Value) -> Option<Value> {
 }
 
 fn clean_map(map: Map<String, Value>) -> Map<String, Value> {
-    let is_directive = |key: &str| key == RETAIN_KEYS || key.starts_with(SET_ORDER) || key.starts_with(DELETE_FROM);
+    let is_directive =
+        |key: &str| key == RETAIN_KEYS || key.starts_with(SET_ORDER) || key.starts_with(DELETE_FROM);
     map.into_iter()
         .filter(|(key, value)| !value.is_null() && !is_directive(key))
         .filter_map(|(key, value)| Some((key, clean(value)?)))
@@ -458,7 +463,8 @@ fn go_text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(list) => go_list(list),
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
             format!("map[{}]", pairs.join(" "))
         }
         Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -65,20 +65,30 @@ fn apply_keeps_what_the_client_does_not_know() {
     check(
         patch,
         "/spec/template/spec/containers",
-        expect![[r#"[{"image":"n","name":"new"},{"args":["1","2"],"env":[{"name":"Y","value":"2"}],"image":"a:1","name":"a","ports":[{"containerPort":80,"protocol":"TCP"}]},{"image":"b:1","name":"b"}]"#]],
+        expect![[
+            r#"[{"image":"n","name":"new"},{"args":["1","2"],"env":[{"name":"Y","value":"2"}],"image":"a:1","name":"a","ports":[{"containerPort":80,"protocol":"TCP"}]},{"image":"b:1","name":"b"}]"#
+        ]],
     );
 }
 
 #[test]
 fn deleted_elements_go_and_replaced_lists_are_replaced() {
     let containers = |list: Value| json!({"spec": {"template": {"spec": {"containers": list}}}});
-    check(containers(json!([{"name": "a", "$patch": "delete"}])), "/spec/template/spec/containers", expect![[r#"[{"image":"b:1","name":"b"}]"#]]);
+    check(
+        containers(json!([{"name": "a", "$patch": "delete"}])),
+        "/spec/template/spec/containers",
+        expect![[r#"[{"image":"b:1","name":"b"}]"#]],
+    );
     check(
         containers(json!([{"name": "z", "image": "z"}, {"$patch": "replace"}])),
         "/spec/template/spec/containers",
         expect![[r#"[{"image":"z","name":"z"}]"#]],
     );
-    check(containers(json!([{"name": "a", "args": ["3"]}])), "/spec/template/spec/containers/0/args", expect![[r#"["3"]"#]]);
+    check(
+        containers(json!([{"name": "a", "args": ["3"]}])),
+        "/spec/template/spec/containers/0/args",
+        expect![[r#"["3"]"#]],
+    );
     check(
         containers(json!([{"name": "a", "ports": [{"containerPort": 81}]}])),
         "/spec/template/spec/containers/0/ports",
@@ -90,8 +100,16 @@ fn deleted_elements_go_and_replaced_lists_are_replaced() {
 #[test]
 fn retained_keys_push_the_others_out() {
     let strategy = |patch: Value| json!({"spec": {"strategy": patch}});
-    check(strategy(json!({"$retainKeys": ["type"], "type": "Recreate"})), "/spec/strategy", expect![[r#"{"type":"Recreate"}"#]]);
-    check(strategy(json!({"$retainKeys": ["type"], "rollingUpdate": {}})), "/spec/strategy", expect!["400: invalid patch format of retainKeys"]);
+    check(
+        strategy(json!({"$retainKeys": ["type"], "type": "Recreate"})),
+        "/spec/strategy",
+        expect![[r#"{"type":"Recreate"}"#]],
+    );
+    check(
+        strategy(json!({"$retainKeys": ["type"], "rollingUpdate": {}})),
+        "/spec/strategy",
+        expect!["400: invalid patch format of retainKeys"],
+    );
     let volumes = json!({"spec": {"template": {"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "configMap"], "configMap": {"name": "c"}}]}}}});
     check(volumes, "/spec/template/spec/volumes", expect![[r#"[{"configMap":{"name":"c"},"name":"v"}]"#]]);
 }
@@ -101,7 +119,9 @@ fn lists_of_scalars_are_merged_where_the_schema_says_so() {
     let metadata = |patch: Value| json!({"metadata": patch});
     check(metadata(json!({"finalizers": ["c"]})), "/metadata/finalizers", expect![[r#"["c","a","b"]"#]]);
     check(
-        metadata(json!({"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["c", "b"], "finalizers": ["c"]})),
+        metadata(
+            json!({"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["c", "b"], "finalizers": ["c"]}),
+        ),
         "/metadata/finalizers",
         expect![[r#"["c","b"]"#]],
     );
@@ -109,19 +129,43 @@ fn lists_of_scalars_are_merged_where_the_schema_says_so() {
 
 #[test]
 fn maps_are_replaced_or_emptied_by_directive() {
-    check(json!({"metadata": {"labels": {"$patch": "replace", "x": "y"}}}), "/metadata/labels", expect![[r#"{"x":"y"}"#]]);
+    check(
+        json!({"metadata": {"labels": {"$patch": "replace", "x": "y"}}}),
+        "/metadata/labels",
+        expect![[r#"{"x":"y"}"#]],
+    );
     check(json!({"metadata": {"labels": {"$patch": "delete"}}}), "/metadata/labels", expect!["{}"]);
-    check(json!({"metadata": {"annotations": {"x": null, "y": "z"}}}), "/metadata/annotations", expect![[r#"{"y":"z"}"#]]);
+    check(
+        json!({"metadata": {"annotations": {"x": null, "y": "z"}}}),
+        "/metadata/annotations",
+        expect![[r#"{"y":"z"}"#]],
+    );
 }
 
 #[test]
 fn malformed_patches_are_refused_in_upstreams_words() {
     let containers = |list: Value| json!({"spec": {"template": {"spec": {"containers": list}}}});
     check(json!([]), "", expect!["400: invalid JSON document"]);
-    check(containers(json!([{"image": "x"}])), "", expect!["400: map: map[image:x] does not contain declared merge key: name"]);
-    check(containers(json!([{"name": "a", "$patch": "bend"}])), "", expect!["400: unknown patch type: bend in map: map[$patch:bend name:a]"]);
-    check(containers(json!([{"name": "a", "$patch": "merge"}])), "", expect!["400: merging lists cannot yet be specified in the patch"]);
-    check(json!({"spec": {"$patch": "bend"}}), "", expect!["400: unknown patch type: bend in map: map[$patch:bend]"]);
+    check(
+        containers(json!([{"image": "x"}])),
+        "",
+        expect!["400: map: map[image:x] does not contain declared merge key: name"],
+    );
+    check(
+        containers(json!([{"name": "a", "$patch": "bend"}])),
+        "",
+        expect!["400: unknown patch type: bend in map: map[$patch:bend name:a]"],
+    );
+    check(
+        containers(json!([{"name": "a", "$patch": "merge"}])),
+        "",
+        expect!["400: merging lists cannot yet be specified in the patch"],
+    );
+    check(
+        json!({"spec": {"$patch": "bend"}}),
+        "",
+        expect!["400: unknown patch type: bend in map: map[$patch:bend]"],
+    );
     check(
         json!({"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}}}),
         "",
@@ -132,16 +176,28 @@ fn malformed_patches_are_refused_in_upstreams_words() {
             [map[name:b]]
         "#]],
     );
-    check(json!({"metadata": {"$setElementOrder/finalizers": "x"}}), "", expect!["400: invalid patch format of setElementOrder list"]);
+    check(
+        json!({"metadata": {"$setElementOrder/finalizers": "x"}}),
+        "",
+        expect!["400: invalid patch format of setElementOrder list"],
+    );
 }
 
 #[test]
 fn a_json_patch_applies_whole_or_not_at_all() {
     let object = json!({"metadata": {"labels": {"a": "b"}}});
-    let patched = json_patch(object.clone(), &json!([{"op": "test", "path": "/metadata/labels/a", "value": "b"}, {"op": "replace", "path": "/metadata/labels/a", "value": "c"}, {"op": "add", "path": "/x", "value": [1]}]));
+    let patched = json_patch(
+        object.clone(),
+        &json!([{"op": "test", "path": "/metadata/labels/a", "value": "b"}, {"op": "replace", "path": "/metadata/labels/a", "value": "c"}, {"op": "add", "path": "/x", "value": [1]}]),
+    );
     assert_eq!(patched.unwrap(), json!({"metadata": {"labels": {"a": "c"}}, "x": [1]}));
-    let error = json_patch(object.clone(), &json!([{"op": "test", "path": "/metadata/labels/a", "value": "x"}])).unwrap_err();
-    assert_eq!((error.code, error.message.as_str()), (422, "the server rejected our request due to an error in our request"));
+    let error =
+        json_patch(object.clone(), &json!([{"op": "test", "path": "/metadata/labels/a", "value": "x"}]))
+            .unwrap_err();
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (422, "the server rejected our request due to an error in our request")
+    );
     let error = json_patch(object.clone(), &json!([{"op": "bend", "path": "/a"}])).unwrap_err();
     assert_eq!(error.code, 400);
     let many: Vec<Value> = (0..10_001).map(|_| json!({"op": "remove", "path": "/x"})).collect();
@@ -150,16 +206,21 @@ fn a_json_patch_applies_whole_or_not_at_all() {
 
 #[test]
 fn a_merge_patch_removes_by_null_and_replaces_lists() {
-    let patched = merge_patch(json!({"a": {"b": 1, "c": 2}, "l": [1]}), &json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [2]}));
+    let patched = merge_patch(
+        json!({"a": {"b": 1, "c": 2}, "l": [1]}),
+        &json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [2]}),
+    );
     assert_eq!(patched.unwrap(), json!({"a": {"c": 2, "d": {"f": 1}}, "l": [2]}));
     assert_eq!(merge_patch(json!({}), &json!([1])).unwrap_err().code, 400);
 }
 
 fn any_containers() -> impl Strategy<Value = Value> {
-    let container = ("[a-f]", "[x-z]{1,3}", proptest::option::of("[0-9]")).prop_map(|(name, image, value)| {
-        let env: Vec<Value> = value.into_iter().map(|value| json!({"name": "E", "value": value})).collect();
-        json!({"name": name, "image": image, "env": env})
-    });
+    let container =
+        ("[a-f]", "[x-z]{1,3}", proptest::option::of("[0-9]")).prop_map(|(name, image, value)| {
+            let env: Vec<Value> =
+                value.into_iter().map(|value| json!({"name": "E", "value": value})).collect();
+            json!({"name": name, "image": image, "env": env})
+        });
     proptest::collection::vec(container, 1..6).prop_map(|mut list| {
         let mut seen = std::collections::BTreeSet::new();
         list.retain(|container| seen.insert(container["name"].to_string()));

@@ -128,9 +128,10 @@ pub(super) fn selector(object: &Value, path: &[&str]) -> Value {
 }
 
 /// Names of the containers of a template.
-pub(super) const CONTAINERS: Column = wide(text("Containers", "Names of each container in the template.", |object, _| {
-    containers(object, "name")
-}));
+pub(super) const CONTAINERS: Column =
+    wide(text("Containers", "Names of each container in the template.", |object, _| {
+        containers(object, "name")
+    }));
 
 /// Their images.
 pub(super) const IMAGES: Column =

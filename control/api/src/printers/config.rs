@@ -8,7 +8,9 @@ use serde_json::Value;
 /// Columns of Namespace.
 pub const NAMESPACE: &[Column] = &[
     NAME,
-    text("Status", "The status of the namespace", |namespace, _| object::text(namespace, &["status", "phase"]).into()),
+    text("Status", "The status of the namespace", |namespace, _| {
+        object::text(namespace, &["status", "phase"]).into()
+    }),
     AGE,
 ];
 

@@ -8,12 +8,16 @@ use serde_json::Value;
 
 /// Columns of Event.
 pub const EVENT: &[Column] = &[
-    text("Last Seen", "The time at which the most recent occurrence of this event was recorded.", |event, now| {
-        last_seen(event, now).into()
-    }),
-    text("Type", "Type of this event (Normal, Warning), new types could be added in the future", |event, _| {
-        object::text(event, &["type"]).into()
-    }),
+    text(
+        "Last Seen",
+        "The time at which the most recent occurrence of this event was recorded.",
+        |event, now| last_seen(event, now).into(),
+    ),
+    text(
+        "Type",
+        "Type of this event (Normal, Warning), new types could be added in the future",
+        |event, _| object::text(event, &["type"]).into(),
+    ),
     text(
         "Reason",
         "This should be a short, machine understandable string that gives the reason for the transition into the \
@@ -54,9 +58,13 @@ fn first_seen(event: &Value, now: Timestamp) -> String {
 }
 
 fn last_seen(event: &Value, now: Timestamp) -> String {
-    let last = object::timestamp(event, &["lastTimestamp"]).map_or_else(|| first_seen(event, now), |at| since(Some(at), now));
+    let last = object::timestamp(event, &["lastTimestamp"])
+        .map_or_else(|| first_seen(event, now), |at| since(Some(at), now));
     let repeats = if object::at(event, &["series"]).is_some() {
-        Some((since(object::timestamp(event, &["series", "lastObservedTime"]), now), number(event, &["series", "count"])))
+        Some((
+            since(object::timestamp(event, &["series", "lastObservedTime"]), now),
+            number(event, &["series", "count"]),
+        ))
     } else {
         (number(event, &["count"]) > 1).then(|| (last.clone(), number(event, &["count"])))
     };

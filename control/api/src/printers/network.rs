@@ -74,10 +74,11 @@ pub const ENDPOINT_SLICE: &[Column] = &[
         "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must have a \
          unique name.",
         |slice, _| {
-            let ports = object::list(slice, &["ports"]).iter().map(|port| match object::integer(port, &["port"]) {
-                Some(number) => number.to_string(),
-                None => object::at(port, &["name"]).and_then(Value::as_str).unwrap_or("*").to_owned(),
-            });
+            let ports =
+                object::list(slice, &["ports"]).iter().map(|port| match object::integer(port, &["port"]) {
+                    Some(number) => number.to_string(),
+                    None => object::at(port, &["name"]).and_then(Value::as_str).unwrap_or("*").to_owned(),
+                });
             some_of(&ports.collect::<Vec<_>>(), "<unset>").into()
         },
     ),
@@ -145,7 +146,8 @@ fn ports(service: &Value) -> String {
 fn subsets(endpoints: &Value) -> String {
     let mut all = Vec::new();
     for subset in object::list(endpoints, &["subsets"]) {
-        let addresses = object::list(subset, &["addresses"]).iter().map(|address| object::text(address, &["ip"]));
+        let addresses =
+            object::list(subset, &["addresses"]).iter().map(|address| object::text(address, &["ip"]));
         let ports = object::list(subset, &["ports"]);
         if ports.is_empty() {
             all.extend(addresses.map(str::to_owned));

@@ -13,7 +13,9 @@ pub const POD: &[Column] = &[
         let summary = summary(pod);
         format!("{}/{}", summary.n_ready, summary.n_total).into()
     }),
-    text("Status", "The aggregate status of the containers in this pod.", |pod, _| summary(pod).status.into()),
+    text("Status", "The aggregate status of the containers in this pod.", |pod, _| {
+        summary(pod).status.into()
+    }),
     text(
         "Restarts",
         "The number of times the containers in this pod have been restarted and when the last container in this pod \
@@ -201,6 +203,7 @@ fn readiness_gates(pod: &Value) -> String {
     if gates.is_empty() {
         return super::cells::NONE.to_owned();
     }
-    let n_true = gates.iter().filter(|gate| condition_is_true(pod, object::text(gate, &["conditionType"]))).count();
+    let n_true =
+        gates.iter().filter(|gate| condition_is_true(pod, object::text(gate, &["conditionType"]))).count();
     format!("{n_true}/{}", gates.len())
 }

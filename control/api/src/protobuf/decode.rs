@@ -22,7 +22,9 @@ pub(super) fn message(message: &Message, bytes: &[u8], depth: usize) -> Result<M
             read_field(&mut object, field, wire, depth)?;
         }
     }
-    for field in message.fields.values().filter(|field| field.mark == Mark::Always && field.count == Count::One) {
+    for field in
+        message.fields.values().filter(|field| field.mark == Mark::Always && field.count == Count::One)
+    {
         if let Some(zero) = zero(&field.form)
             && !object.contains_key(field.name)
         {
@@ -32,7 +34,12 @@ pub(super) fn message(message: &Message, bytes: &[u8], depth: usize) -> Result<M
     Ok(object)
 }
 
-fn read_field(object: &mut Map<String, Value>, field: &Field, wire: Wire<'_>, depth: usize) -> Result<(), Fault> {
+fn read_field(
+    object: &mut Map<String, Value>,
+    field: &Field,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), Fault> {
     match field.count {
         Count::One if field.mark == Mark::Inline => {
             let Form::Message(place) = field.form else { return Err(Fault::WireType(field.name.to_owned())) };

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// Every message that a body can hold.
-pub(super) static MESSAGES: LazyLock<Messages> = LazyLock::new(|| Messages::parse(include_str!("messages.txt")));
+pub(super) static MESSAGES: LazyLock<Messages> =
+    LazyLock::new(|| Messages::parse(include_str!("messages.txt")));
 
 /// Messages, by name and by place.
 #[derive(Debug)]
@@ -83,7 +84,9 @@ impl Messages {
         let place = self
             .places
             .get(format!("{group}.{version}.{kind}").as_str())
-            .or_else(|| self.places.get(format!("meta.v1.{kind}").as_str()).filter(|_| kind.ends_with("Options")))
+            .or_else(|| {
+                self.places.get(format!("meta.v1.{kind}").as_str()).filter(|_| kind.ends_with("Options"))
+            })
             .or_else(|| self.places.get("meta.v1.Status").filter(|_| kind == "Status"))?;
         self.all.get(*place)
     }
@@ -95,13 +98,15 @@ impl Messages {
 
     fn parse(text: &'static str) -> Self {
         let is_name = |line: &&str| !line.is_empty() && !line.starts_with([' ', '#']);
-        let places: BTreeMap<_, _> = text.lines().filter(is_name).enumerate().map(|(at, name)| (name, at)).collect();
+        let places: BTreeMap<_, _> =
+            text.lines().filter(is_name).enumerate().map(|(at, name)| (name, at)).collect();
         let mut all: Vec<Message> = Vec::with_capacity(places.len());
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             match line.strip_prefix(' ') {
                 None => all.push(Message { fields: BTreeMap::new() }),
                 Some(field) => {
-                    let (number, field) = parse_field(&places, field).expect("the table in this folder is well formed");
+                    let (number, field) =
+                        parse_field(&places, field).expect("the table in this folder is well formed");
                     all.last_mut().expect("a name stands before its fields").fields.insert(number, field);
                 }
             }

@@ -5,9 +5,7 @@ use thiserror::Error;
 /// Why a body is no message.
 #[derive(Debug, Error)]
 pub(super) enum Fault {
-    #[error(
-        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
-    )]
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     Magic,
     #[error("unexpected EOF")]
     Cut,

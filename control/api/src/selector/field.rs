@@ -27,29 +27,36 @@ struct Term {
 type Label = (&'static str, &'static [&'static [&'static str]], &'static str);
 
 /// Fields of every kind.
-const METADATA: &[Label] =
-    &[("metadata.name", &[&["metadata", "name"]], ""), ("metadata.namespace", &[&["metadata", "namespace"]], "")];
+const METADATA: &[Label] = &[
+    ("metadata.name", &[&["metadata", "name"]], ""),
+    ("metadata.namespace", &[&["metadata", "namespace"]], ""),
+];
 
 /// Fields of some kinds: (group, plural, labels).
 const LABELS: &[(&str, &str, &[Label])] = &[
-    ("", "pods", &[
-        ("spec.nodeName", &[&["spec", "nodeName"]], ""),
-        ("spec.restartPolicy", &[&["spec", "restartPolicy"]], ""),
-        ("spec.schedulerName", &[&["spec", "schedulerName"]], ""),
-        ("spec.serviceAccountName", &[&["spec", "serviceAccountName"]], ""),
-        ("spec.hostNetwork", &[&["spec", "hostNetwork"]], "false"),
-        ("status.phase", &[&["status", "phase"]], ""),
-        ("status.podIP", &[&["status", "podIP"]], ""),
-        ("status.podIPs", &[&["status", "podIP"]], ""),
-        ("status.nominatedNodeName", &[&["status", "nominatedNodeName"]], ""),
-    ]),
+    (
+        "",
+        "pods",
+        &[
+            ("spec.nodeName", &[&["spec", "nodeName"]], ""),
+            ("spec.restartPolicy", &[&["spec", "restartPolicy"]], ""),
+            ("spec.schedulerName", &[&["spec", "schedulerName"]], ""),
+            ("spec.serviceAccountName", &[&["spec", "serviceAccountName"]], ""),
+            ("spec.hostNetwork", &[&["spec", "hostNetwork"]], "false"),
+            ("status.phase", &[&["status", "phase"]], ""),
+            ("status.podIP", &[&["status", "podIP"]], ""),
+            ("status.podIPs", &[&["status", "podIP"]], ""),
+            ("status.nominatedNodeName", &[&["status", "nominatedNodeName"]], ""),
+        ],
+    ),
     ("", "nodes", &[("spec.unschedulable", &[&["spec", "unschedulable"]], "false")]),
     ("", "namespaces", &[("status.phase", &[&["status", "phase"]], "")]),
     ("", "secrets", &[("type", &[&["type"]], "")]),
-    ("", "services", &[
-        ("spec.clusterIP", &[&["spec", "clusterIP"]], ""),
-        ("spec.type", &[&["spec", "type"]], ""),
-    ]),
+    (
+        "",
+        "services",
+        &[("spec.clusterIP", &[&["spec", "clusterIP"]], ""), ("spec.type", &[&["spec", "type"]], "")],
+    ),
     ("", "events", EVENT),
     ("events.k8s.io", "events", EVENT),
     ("apps", "replicasets", &[("status.replicas", &[&["status", "replicas"]], "0")]),
@@ -73,14 +80,15 @@ const EVENT: &[Label] = &[
     ("regarding.uid", &[&["regarding", "uid"], &["involvedObject", "uid"]], ""),
     ("reason", &[&["reason"]], ""),
     ("type", &[&["type"]], ""),
-    (
-        "reportingComponent",
-        &[&["reportingComponent"], &["reportingController"]],
-        "",
-    ),
+    ("reportingComponent", &[&["reportingComponent"], &["reportingController"]], ""),
     (
         "source",
-        &[&["source", "component"], &["deprecatedSource", "component"], &["reportingComponent"], &["reportingController"]],
+        &[
+            &["source", "component"],
+            &["deprecatedSource", "component"],
+            &["reportingComponent"],
+            &["reportingController"],
+        ],
         "",
     ),
 ];
@@ -160,9 +168,7 @@ fn label(resource: &Resource, field: &str) -> Result<Label, ApiError> {
     Err(ApiError::bad_request(if own.is_some() {
         format!("field label not supported: {field}")
     } else {
-        format!(
-            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-        )
+        format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     }))
 }
 
@@ -206,11 +212,16 @@ fn unescape(value: &str) -> Result<String, String> {
         match c {
             '\\' => match chars.next() {
                 Some(next @ ('\\' | ',' | '=')) => out.push(next),
-                Some(next) => return Err(format!("invalid field selector: invalid escape sequence: \\{next}")),
+                Some(next) => {
+                    return Err(format!("invalid field selector: invalid escape sequence: \\{next}"));
+                }
                 None => return Err("invalid field selector: invalid escape sequence: \\".to_owned()),
             },
             ',' | '=' => {
-                return Err(format!("invalid field selector: unescaped character in value: {}", u32::from(c)));
+                return Err(format!(
+                    "invalid field selector: unescaped character in value: {}",
+                    u32::from(c)
+                ));
             }
             _ => out.push(c),
         }
@@ -239,22 +250,59 @@ mod tests {
     fn fields_are_compared_as_text() {
         let pod = json!({"metadata": {"name": "web", "namespace": "a"}, "spec": {"nodeName": "n,1"}, "status": {"phase": "Running"}});
         check("pods", "metadata.name=web", pod.clone(), expect!["metadata.name=web => true"]);
-        check("pods", "status.phase!=Running,metadata.name==web", pod.clone(), expect!["status.phase!=Running,metadata.name=web => false"]);
+        check(
+            "pods",
+            "status.phase!=Running,metadata.name==web",
+            pod.clone(),
+            expect!["status.phase!=Running,metadata.name=web => false"],
+        );
         check("pods", r"spec.nodeName=n\,1", pod.clone(), expect![r"spec.nodeName=n\,1 => true"]);
         check("pods", "spec.hostNetwork=false", pod.clone(), expect!["spec.hostNetwork=false => true"]);
         check("pods", "spec.nodeName=", pod, expect!["spec.nodeName= => false"]);
         check("nodes", "spec.unschedulable=false", json!({}), expect!["spec.unschedulable=false => true"]);
-        check("nodes", "spec.unschedulable=true", json!({"spec": {"unschedulable": true}}), expect!["spec.unschedulable=true => true"]);
+        check(
+            "nodes",
+            "spec.unschedulable=true",
+            json!({"spec": {"unschedulable": true}}),
+            expect!["spec.unschedulable=true => true"],
+        );
         let event = json!({"involvedObject": {"kind": "Pod", "name": "web"}, "type": "Normal", "source": {"component": "s"}});
-        check("events", "involvedObject.kind=Pod,involvedObject.name=web,type=Normal,source=s", event, expect!["involvedObject.kind=Pod,involvedObject.name=web,type=Normal,source=s => true"]);
+        check(
+            "events",
+            "involvedObject.kind=Pod,involvedObject.name=web,type=Normal,source=s",
+            event,
+            expect!["involvedObject.kind=Pod,involvedObject.name=web,type=Normal,source=s => true"],
+        );
     }
 
     #[test]
     fn unknown_fields_and_malformed_terms_are_refused() {
         check("pods", "spec.color=red", json!({}), expect!["400: field label not supported: spec.color"]);
-        check("configmaps", "data.x=y", json!({}), expect![[r#"400: "data.x" is not a known field selector: only "metadata.name", "metadata.namespace""#]]);
-        check("pods", "metadata.name", json!({}), expect!["400: invalid selector: 'metadata.name'; can't understand 'metadata.name'"]);
-        check("pods", r"metadata.name=\x", json!({}), expect![r"400: invalid field selector: invalid escape sequence: \x"]);
-        check("pods", "metadata.name=a=b", json!({}), expect!["400: invalid field selector: unescaped character in value: 61"]);
+        check(
+            "configmaps",
+            "data.x=y",
+            json!({}),
+            expect![[
+                r#"400: "data.x" is not a known field selector: only "metadata.name", "metadata.namespace""#
+            ]],
+        );
+        check(
+            "pods",
+            "metadata.name",
+            json!({}),
+            expect!["400: invalid selector: 'metadata.name'; can't understand 'metadata.name'"],
+        );
+        check(
+            "pods",
+            r"metadata.name=\x",
+            json!({}),
+            expect![r"400: invalid field selector: invalid escape sequence: \x"],
+        );
+        check(
+            "pods",
+            "metadata.name=a=b",
+            json!({}),
+            expect!["400: invalid field selector: unescaped character in value: 61"],
+        );
     }
 }

@@ -84,12 +84,15 @@ impl LabelSelector {
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => {
-                    return Err(ApiError::bad_request(format!("{other:?} is not a valid label selector operator")));
+                    return Err(ApiError::bad_request(format!(
+                        "{other:?} is not a valid label selector operator"
+                    )));
                 }
             };
             let values = object::list(expression, &["values"]);
             let values = values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            let requirement = Requirement { key: object::text(expression, &["key"]).to_owned(), operator, values };
+            let requirement =
+                Requirement { key: object::text(expression, &["key"]).to_owned(), operator, values };
             requirement.validate().map_err(ApiError::bad_request)?;
             all.requirements.push(requirement);
         }
@@ -105,7 +108,8 @@ impl LabelSelector {
     /// Whether labels meet it.
     pub fn matches_labels(&self, labels: Option<&Map<String, Value>>) -> bool {
         let value_of = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(value_of(&requirement.key)))
+        !self.nothing
+            && self.requirements.iter().all(|requirement| requirement.matches(value_of(&requirement.key)))
     }
 
     /// Whether it has no requirement, so that everything meets it.
@@ -165,9 +169,13 @@ impl Requirement {
                 listed,
                 "for 'in', 'notin' operators, values set can't be empty",
             )),
-            Operator::Exists | Operator::DoesNotExist if !self.values.is_empty() => errors.push(
-                FieldError::invalid("values", listed, "values set must be empty for exists and does not exist"),
-            ),
+            Operator::Exists | Operator::DoesNotExist if !self.values.is_empty() => {
+                errors.push(FieldError::invalid(
+                    "values",
+                    listed,
+                    "values set must be empty for exists and does not exist",
+                ))
+            }
             Operator::GreaterThan | Operator::LessThan => {
                 let bound = self.values.first().map_or("", String::as_str);
                 if bound.parse::<i64>().is_err() {
@@ -387,9 +395,17 @@ mod tests {
         check("=1", expect!["400: found '=', expected: !, identifier, or 'end of string'"]);
         check("a in 1", expect!["400: unable to parse requirement: found '1' expected: '('"]);
         check("a in (1", expect!["400: unable to parse requirement: found '', expected: ',' or ')'"]);
-        check("a b", expect!["400: unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"]);
+        check(
+            "a b",
+            expect!["400: unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"],
+        );
         check("a=1 b=2", expect!["400: found 'b', expected: ',' or 'end of string'"]);
-        check("a>x", expect![[r#"400: unable to parse requirement: values[0]: Invalid value: "x": for 'Gt', 'Lt' operators, the value must be an integer"#]]);
+        check(
+            "a>x",
+            expect![[
+                r#"400: unable to parse requirement: values[0]: Invalid value: "x": for 'Gt', 'Lt' operators, the value must be an integer"#
+            ]],
+        );
         check("!", expect!["400: unable to parse requirement: found '', expected: identifier"]);
     }
 
