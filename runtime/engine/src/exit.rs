@@ -63,5 +63,6 @@ fn message(error: &wasmtime::Error) -> String {
 fn backtrace(error: &wasmtime::Error) -> String {
     let trace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
     let lines = trace.lines().filter(|line| !line.contains("error while executing"));
-    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    // Components name no modules, so this stands before each function and says nothing.
+    lines.collect::<Vec<_>>().join("\n").replace("<unknown>!", "").trim_end().to_owned()
 }

@@ -68,6 +68,15 @@ impl fmt::Debug for GuestSpec {
 }
 
 impl GuestSpec {
+    /// With this process's own standard streams.
+    #[must_use]
+    pub fn with_own_stdio(mut self) -> Self {
+        self.stdin = Box::new(wasmtime_wasi::cli::stdin());
+        self.stdout = Box::new(wasmtime_wasi::cli::stdout());
+        self.stderr = Box::new(wasmtime_wasi::cli::stderr());
+        self
+    }
+
     /// Refuses what is too large to be handed to a guest.
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let args = self.args.iter().map(|arg| arg.len() + 1).sum::<usize>();
