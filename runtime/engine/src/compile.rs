@@ -10,12 +10,9 @@ use tokio::{
     sync::{Semaphore, oneshot},
     time::timeout,
 };
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-};
-use wit_component::ComponentEncoder;
 
 use crate::{
+    adapt::adapt,
     error::LoadError,
     imports::UnmetImport,
     shape::{Border, Shape, border_of, shape_of},
@@ -133,36 +130,4 @@ fn refuse_wasi_03(border: &Border) -> Result<(), LoadError> {
         )));
     }
     if imports.is_empty() { Ok(()) } else { Err(LoadError::UnmetImport(imports)) }
-}
-
-/// A command of WASI preview 1 as a component.
-fn adapt(module: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let border = border_of(module)?;
-    let offered = border_of(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?.exports;
-    let unmet: Vec<_> = border
-        .imports
-        .iter()
-        .filter(|(from, name)| from != WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME || !offered.contains(name))
-        .map(|(from, name)| UnmetImport::of_module(from, name))
-        .collect();
-    if !unmet.is_empty() {
-        return Err(LoadError::UnmetImport(unmet));
-    }
-    if !border.exports.iter().any(|name| name == "_start") {
-        let what = if border.exports.iter().any(|name| name == "_initialize") {
-            "the core module is a library (it exports _initialize and no _start)"
-        } else {
-            "the core module exports no _start"
-        };
-        return Err(LoadError::NotRunnable(format!(
-            "{what}, so there is nothing to run; build a program, or a component"
-        )));
-    }
-    let encode = || {
-        ComponentEncoder::default()
-            .module(module)?
-            .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?
-            .encode()
-    };
-    encode().map_err(|error: anyhow::Error| LoadError::Invalid(format!("{error:#}")))
 }

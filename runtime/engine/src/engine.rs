@@ -21,6 +21,7 @@ use wasmtime_wasi::{
 };
 
 use crate::{
+    adapt,
     cache::Cache,
     capability::Capability,
     compile::{Code, Compiler},
@@ -267,13 +268,15 @@ fn wasmtime_config(sizes: PoolSizes) -> Config {
     config
 }
 
-/// What compiled code depends on: the compiler, its settings, the processor.
+/// What compiled code depends on: the compiler, its settings, the processor, and us.
 fn fingerprint(engine: &wasmtime::Engine) -> u64 {
     use hash::{Hash as _, Hasher as _};
     // Without a seed, so that the next process computes the same.
     #[expect(deprecated, reason = "its successor does not promise the same result in another process")]
     let mut hasher = hash::SipHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    // What is done to a module before it is compiled.
+    env!("CARGO_PKG_VERSION").hash(&mut hasher);
     hasher.finish()
 }
 
@@ -309,5 +312,6 @@ fn link_cli(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    adapt::add_to_linker(l)?;
     Ok(())
 }

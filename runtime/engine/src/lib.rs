@@ -6,6 +6,7 @@
 //!
 //! This crate knows `wasi:cli` and what belongs to it. It has not heard of sockets, HTTP or Kubernetes.
 
+mod adapt;
 mod cache;
 mod capability;
 mod compile;
