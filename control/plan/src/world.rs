@@ -1,0 +1,444 @@
+//! All that decisions may look at: every object at one revision, with indexes.
+//!
+//! The driver feeds it changes in the store's order, and lets no decision be made before it has fed all that the store
+//! had acknowledged: so a decision sees the writes of earlier ones, and no expectations need to be kept. What a
+//! controller looks up goes through an index: no decision about one object walks over all pods.
+
+use crate::object::{Change, Meta, NAMESPACES, NODES, Object, PODS, REPLICA_SETS};
+use crate::pods;
+use crate::scheduler::amounts::Amounts;
+use crate::scheduler::place::NodeSpace;
+use crate::selector::Labels;
+use control_api::object::{Key, ResourceId};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the world is told once, at the start.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The cluster's CA in PEM, for the ConfigMap in every namespace.
+    pub root_ca: String,
+    /// The kinds that are served: (group, kind) to their place and whether they live in namespaces.
+    pub kinds: BTreeMap<(String, String), (ResourceId, bool)>,
+}
+
+/// Every object, with indexes.
+#[derive(Debug, Default)]
+pub struct World {
+    settings: Settings,
+    started: Timestamp,
+    revision: u64,
+    objects: BTreeMap<Key, Object>,
+    /// Owner's UID to all that names it as an owner.
+    dependents: BTreeMap<String, BTreeSet<Key>>,
+    /// Pods and replica sets without a controller, by kind and namespace.
+    orphans: BTreeMap<(ResourceId, String), BTreeSet<Key>>,
+    /// Pods by (namespace, label, value).
+    labelled: BTreeMap<(String, String, String), BTreeSet<Key>>,
+    /// Pods by node.
+    bound: BTreeMap<String, BTreeSet<Key>>,
+    /// Pods that wait for a node.
+    waiting: BTreeSet<Key>,
+    /// Nodes with what is free on them. Those without a node object are there while pods name them.
+    spaces: BTreeMap<String, NodeSpace>,
+    /// How many objects of each kind a namespace holds.
+    content: BTreeMap<String, BTreeMap<ResourceId, usize>>,
+    /// Events in the order they were last seen.
+    events: BTreeSet<(Timestamp, Key)>,
+    /// Nodes that went while pods named them: since when.
+    gone: BTreeMap<String, Timestamp>,
+    /// Why the last action of (controller, key) was refused.
+    refusals: BTreeMap<(&'static str, Key), String>,
+}
+
+macro_rules! getters {
+    ($($one:ident, $variant:ident, $type:ty, $group:literal, $plural:literal, $doc:literal;)*) => {
+        $(
+            #[doc = $doc]
+            pub fn $one(&self, namespace: &str, name: &str) -> Option<&Arc<$type>> {
+                let key = Key {
+                    resource: ResourceId::new($group, $plural),
+                    namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+                    name: name.to_owned(),
+                };
+                self.objects.get(&key).and_then(|object| match object {
+                    Object::$variant(object) => Some(object),
+                    _ => None,
+                })
+            }
+        )*
+    };
+}
+
+impl World {
+    /// An empty one. `started` is when the control plane began to watch: before it, nobody could be heard.
+    pub fn new(settings: Settings, started: Timestamp) -> Self {
+        Self { settings, started, ..Self::default() }
+    }
+
+    /// What it was told at the start.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// When the control plane began to watch.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// The revision of the latest change in it.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Takes in a change: what an object is from `revision` on, or that it is gone. `now` is when we heard of it.
+    pub fn apply(&mut self, key: Key, revision: u64, after: Option<Object>, now: Timestamp) -> Change {
+        self.revision = self.revision.max(revision);
+        if key.resource == NODES {
+            match &after {
+                Some(_) => self.gone.remove(&key.name),
+                None => self.gone.insert(key.name.clone(), now),
+            };
+        }
+        let before = match &after {
+            Some(object) => self.objects.insert(key.clone(), object.clone()),
+            None => self.objects.remove(&key),
+        };
+        if let Some(object) = &before {
+            self.unindex(&key, object);
+        }
+        if let Some(object) = &after {
+            self.index(&key, object);
+        }
+        self.count(&key, before.is_some(), after.is_some());
+        Change { key, before, after }
+    }
+
+    getters! {
+        pod, Pod, Pod, "", "pods", "A pod.";
+        service, Service, Service, "", "services", "A service.";
+        endpoints, Endpoints, Endpoints, "", "endpoints", "A service's endpoints.";
+        endpoint_slice, EndpointSlice, EndpointSlice, "discovery.k8s.io", "endpointslices", "An endpoint slice.";
+        deployment, Deployment, Deployment, "apps", "deployments", "A deployment.";
+        replica_set, ReplicaSet, ReplicaSet, "apps", "replicasets", "A replica set.";
+        lease, Lease, Lease, "coordination.k8s.io", "leases", "A lease.";
+    }
+
+    /// A node.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.spaces.get(name)?.node.as_ref()
+    }
+
+    /// A namespace.
+    pub fn namespace(&self, name: &str) -> Option<&Arc<Namespace>> {
+        match self.objects.get(&crate::object::cluster_key(NAMESPACES, name))? {
+            Object::Namespace(namespace) => Some(namespace),
+            _ => None,
+        }
+    }
+
+    /// Any object.
+    pub fn get(&self, key: &Key) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn in_namespace<'a>(
+        &'a self,
+        resource: &ResourceId,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
+        let first = Key {
+            resource: resource.clone(),
+            namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+            name: String::new(),
+        };
+        let end = first.clone();
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.resource == end.resource && key.namespace == end.namespace)
+    }
+
+    /// All objects of a kind.
+    pub fn all<'a>(&'a self, resource: &ResourceId) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
+        let resource = resource.clone();
+        let first = Key { resource: resource.clone(), namespace: None, name: String::new() };
+        self.objects.range(first..).take_while(move |(key, _)| key.resource == resource)
+    }
+
+    /// Every object there is.
+    pub fn everything(&self) -> impl Iterator<Item = (&Key, &Object)> {
+        self.objects.iter()
+    }
+
+    /// What names this UID as an owner.
+    pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Key> {
+        self.dependents.get(uid).into_iter().flatten()
+    }
+
+    /// Pods whose controller has this UID.
+    pub fn pods_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> {
+        self.dependents(uid)
+            .filter(|key| key.resource == PODS)
+            .filter_map(|key| self.objects.get(key)?.pod())
+            .filter(move |pod| pod.metadata.controller().is_some_and(|owner| owner.uid == uid))
+    }
+
+    /// Replica sets whose controller has this UID.
+    pub fn replica_sets_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Arc<ReplicaSet>> {
+        self.dependents(uid)
+            .filter(|key| key.resource == REPLICA_SETS)
+            .filter_map(|key| match self.objects.get(key)? {
+                Object::ReplicaSet(replica_set) => Some(replica_set),
+                _ => None,
+            })
+            .filter(move |set| set.metadata.controller().is_some_and(|owner| owner.uid == uid))
+    }
+
+    /// Objects of a kind in a namespace that nobody controls.
+    pub fn orphans<'a>(
+        &'a self,
+        resource: &ResourceId,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
+        let keys = self.orphans.get(&(resource.clone(), namespace.to_owned()));
+        keys.into_iter().flatten().filter_map(|key| Some((key, self.objects.get(key)?)))
+    }
+
+    /// Pods of a namespace that have all these labels; none when no label is asked for.
+    pub fn pods_labelled<'a>(
+        &'a self,
+        namespace: &str,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a Arc<Pod>> {
+        let sets = labels
+            .iter()
+            .map(|(label, value)| self.labelled.get(&(namespace.to_owned(), label.clone(), value.clone())));
+        // The rarest label leaves the fewest to look at; one that nobody has leaves none.
+        let rarest = sets.min_by_key(|keys| keys.map_or(0, BTreeSet::len)).flatten();
+        rarest
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.objects.get(key)?.pod())
+            .filter(|pod| crate::selector::contains(labels, pod.metadata.labels.as_ref()))
+    }
+
+    /// Pods bound to a node, whether the node exists or not.
+    pub fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<Pod>> {
+        let keys = self.bound.get(node);
+        keys.into_iter().flatten().filter_map(|key| self.objects.get(key)?.pod())
+    }
+
+    /// Pods that wait for a node.
+    pub fn waiting_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.waiting.iter().filter_map(|key| self.objects.get(key)?.pod())
+    }
+
+    /// The nodes that exist, with what their pods use.
+    pub fn node_spaces(&self) -> impl Iterator<Item = &NodeSpace> {
+        self.spaces.values().filter(|space| space.node.is_some())
+    }
+
+    /// How many objects of each kind a namespace holds; kinds without any are left out.
+    pub fn content(&self, namespace: &str) -> impl Iterator<Item = (&ResourceId, usize)> {
+        let content = self.content.get(namespace);
+        content.into_iter().flatten().map(|(resource, count)| (resource, *count))
+    }
+
+    /// Since when a node that pods name is gone, if it went while the control plane watched.
+    pub fn gone_since(&self, node: &str) -> Option<Timestamp> {
+        self.gone.get(node).copied()
+    }
+
+    /// Events, the longest unseen first.
+    pub fn events(&self) -> impl Iterator<Item = (Timestamp, &Key)> {
+        self.events.iter().map(|(seen, key)| (*seen, key))
+    }
+
+    /// Why the last action of a controller on a key was refused.
+    pub fn refusal(&self, controller: &'static str, key: &Key) -> Option<&str> {
+        self.refusals.get(&(controller, key.clone())).map(String::as_str)
+    }
+
+    /// Notes how the last plan of a controller for a key ended.
+    pub fn set_refusal(&mut self, controller: &'static str, key: Key, refusal: Option<String>) {
+        match refusal {
+            Some(message) => self.refusals.insert((controller, key), message),
+            None => self.refusals.remove(&(controller, key)),
+        };
+    }
+
+    /// The key of an owner as a dependent in `namespace` names it. None when the kind is not served here.
+    pub fn owner_key(&self, owner: &OwnerReference, namespace: &str) -> Option<Key> {
+        let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let (resource, namespaced) = self.settings.kinds.get(&(group.to_owned(), owner.kind.clone()))?;
+        Some(Key {
+            resource: resource.clone(),
+            namespace: namespaced.then(|| namespace.to_owned()),
+            name: owner.name.clone(),
+        })
+    }
+
+    fn index(&mut self, key: &Key, object: &Object) {
+        let meta = object.meta();
+        for owner in meta.owner_references.iter().flatten() {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(key.clone());
+        }
+        if matches!(object, Object::Pod(_) | Object::ReplicaSet(_)) && meta.controller().is_none() {
+            let kind = (key.resource.clone(), meta.namespace_str().to_owned());
+            self.orphans.entry(kind).or_default().insert(key.clone());
+        }
+        match object {
+            Object::Pod(pod) => self.index_pod(key, pod),
+            Object::Node(node) => {
+                let space = self.space(&key.name);
+                space.allocatable = Amounts::allocatable(node);
+                space.node = Some(Arc::clone(node));
+            }
+            Object::Event(event) => {
+                self.events.insert((event.1, key.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn unindex(&mut self, key: &Key, object: &Object) {
+        let meta = object.meta();
+        for owner in meta.owner_references.iter().flatten() {
+            remove(&mut self.dependents, &owner.uid, key);
+        }
+        if matches!(object, Object::Pod(_) | Object::ReplicaSet(_)) && meta.controller().is_none() {
+            remove(&mut self.orphans, &(key.resource.clone(), meta.namespace_str().to_owned()), key);
+        }
+        match object {
+            Object::Pod(pod) => self.unindex_pod(key, pod),
+            Object::Node(_) => {
+                self.space(&key.name).node = None;
+                self.forget_unused_space(&key.name);
+            }
+            Object::Event(event) => {
+                self.events.remove(&(event.1, key.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn index_pod(&mut self, key: &Key, pod: &Pod) {
+        for (label, value) in pod.metadata.labels.iter().flatten() {
+            let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
+            self.labelled.entry(pair).or_default().insert(key.clone());
+        }
+        match pods::node(pod) {
+            Some(node) => {
+                self.bound.entry(node.to_owned()).or_default().insert(key.clone());
+                if !pods::is_terminal(pod) {
+                    self.space(node).take(pod);
+                }
+            }
+            None if pods::is_active(pod) => {
+                self.waiting.insert(key.clone());
+            }
+            None => {}
+        }
+    }
+
+    fn unindex_pod(&mut self, key: &Key, pod: &Pod) {
+        for (label, value) in pod.metadata.labels.iter().flatten() {
+            let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
+            remove(&mut self.labelled, &pair, key);
+        }
+        self.waiting.remove(key);
+        if let Some(node) = pods::node(pod) {
+            remove(&mut self.bound, node, key);
+            if !pods::is_terminal(pod) {
+                self.space(node).give_back(pod);
+            }
+            self.forget_unused_space(node);
+        }
+    }
+
+    fn space(&mut self, name: &str) -> &mut NodeSpace {
+        if !self.spaces.contains_key(name) {
+            self.spaces.insert(name.to_owned(), NodeSpace::default());
+        }
+        self.spaces.get_mut(name).expect("it was inserted when it was missing")
+    }
+
+    fn forget_unused_space(&mut self, name: &str) {
+        let unused = self.spaces.get(name).is_some_and(|space| space.node.is_none());
+        if unused && !self.bound.contains_key(name) {
+            self.spaces.remove(name);
+        }
+    }
+
+    fn count(&mut self, key: &Key, was: bool, is: bool) {
+        let Some(namespace) = key.namespace.as_ref().filter(|_| was != is) else {
+            return;
+        };
+        let kinds = self.content.entry(namespace.clone()).or_default();
+        let count = kinds.entry(key.resource.clone()).or_default();
+        *count = if is { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            kinds.remove(&key.resource);
+        }
+        if kinds.is_empty() {
+            self.content.remove(namespace);
+        }
+    }
+
+    /// Names of all nodes that exist.
+    pub fn node_names(&self) -> impl Iterator<Item = &str> {
+        self.all(&NODES).map(|(key, _)| key.name.as_str())
+    }
+
+    /// Names of all nodes that pods are bound to.
+    pub fn bound_nodes(&self) -> impl Iterator<Item = &str> {
+        self.bound.keys().map(String::as_str)
+    }
+}
+
+fn remove<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
+    index: &mut BTreeMap<K, BTreeSet<Key>>,
+    at: &Q,
+    key: &Key,
+) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{now, pod, world};
+
+    #[test]
+    fn indexes_follow_every_change() {
+        let mut world = world(&[]);
+        let key = crate::object::key(PODS, "default", "a");
+        world.apply(key.clone(), 1, Some(pod("a:pending app=web cpu=100m")), now());
+        assert_eq!(world.waiting_pods().count(), 1);
+        world.apply(key.clone(), 2, Some(pod("a:running app=db node=n1 cpu=100m")), now());
+        assert_eq!(world.waiting_pods().count(), 0);
+        assert_eq!(world.pods_on("n1").count(), 1);
+        assert_eq!(world.pods_labelled("default", &[("app".into(), "web".into())].into()).count(), 0);
+        assert_eq!(world.pods_labelled("default", &[("app".into(), "db".into())].into()).count(), 1);
+        assert_eq!(world.content("default").count(), 1);
+        assert_eq!(world.spaces.get("n1").map(|space| space.used.cpu_milli), Some(100));
+        world.apply(key.clone(), 3, None, now());
+        assert_eq!(world.content("default").count(), 0);
+        let left =
+            (&world.labelled, &world.bound, &world.waiting, &world.spaces, &world.orphans, &world.objects);
+        assert_eq!(format!("{left:?}"), "({}, {}, {}, {}, {}, {})");
+        assert_eq!(world.revision(), 3);
+    }
+}
