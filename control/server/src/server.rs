@@ -119,7 +119,7 @@ impl Server {
         });
         config.metrics.register_objects(self.registry.clone());
         let app = Arc::new(App {
-            documents: Documents::new(self.registry.resources().clone()),
+            documents: Documents::new(self.registry.resources().clone(), self.local_addr.to_string()),
             registry: self.registry,
             logs: self.logs,
             metrics: config.metrics,

@@ -26,6 +26,8 @@ const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.
 /// Documents about the kinds that are served.
 pub(crate) struct Documents {
     resources: Arc<Resources>,
+    /// Where we listen, for clients that ask `/api`.
+    address: String,
     made: Mutex<BTreeMap<String, Document>>,
 }
 
@@ -37,8 +39,8 @@ struct Document {
 }
 
 impl Documents {
-    pub(crate) fn new(resources: Arc<Resources>) -> Self {
-        Self { resources, made: Mutex::default() }
+    pub(crate) fn new(resources: Arc<Resources>, address: String) -> Self {
+        Self { resources, address, made: Mutex::default() }
     }
 
     /// The document of a name, made when it is first asked for.
@@ -84,7 +86,9 @@ pub(crate) fn answer(context: &Context) -> Option<Result<Response<Body>, ApiErro
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             respond::full(context.app.metrics.text()),
         )),
-        ["api"] => discover(context, "api", discovery::aggregated_api, |_| discovery::api_versions()),
+        ["api"] => discover(context, "api", discovery::aggregated_api, |r| {
+            discovery::api_versions(r, &documents.address)
+        }),
         ["apis"] => discover(context, "apis", discovery::aggregated_apis, discovery::group_list),
         ["api", "v1"] => {
             plain(documents.json("api/v1", |r| discovery::resource_list(r, "", "v1").unwrap_or_default()))
@@ -111,13 +115,13 @@ fn discover(
     context: &Context,
     name: &str,
     aggregated: fn(&Resources, &str) -> Value,
-    legacy: fn(&Resources) -> Value,
+    legacy: impl Fn(&Resources) -> Value,
 ) -> Result<Response<Body>, ApiError> {
     let documents = &context.app.documents;
     let accept = context.accept().filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
     for range in parse_accept(accept).iter().filter(|range| range.takes_json()) {
         let form = match (range.param("as"), range.param("g"), range.param("v")) {
-            (None, ..) => Some((documents.json(name, legacy), respond::JSON)),
+            (None, ..) => Some((documents.json(name, &legacy), respond::JSON)),
             (
                 Some("APIGroupDiscoveryList"),
                 Some("apidiscovery.k8s.io"),
