@@ -35,7 +35,8 @@ impl Registry {
         }
     }
 
-    async fn create_once(
+    /// One try, under one name.
+    pub(crate) async fn create_once(
         &self,
         resource: &Resource,
         namespace: Option<&str>,

@@ -2,8 +2,9 @@
 
 use crate::options::WriteOptions;
 use crate::registry::{Registry, Written, unsaved};
+use control_api::validate::FieldError;
 use control_api::write::{self, Prepared};
-use control_api::{ApiError, Resource, Subresource, object};
+use control_api::{ApiError, Reason, Resource, Subresource, object};
 use serde_json::{Value, json};
 
 /// What of an object is written.
@@ -52,9 +53,18 @@ impl Registry {
     ) -> Result<Written, ApiError> {
         let target = Target::parse(resource, subresource)?;
         let context = self.context(namespace, &options.manager);
+        if matches!(target, Target::Main | Target::Status) {
+            check_conditional(resource, name, &new)?;
+        }
         let decide = |old: &Value| self.prepare(resource, target, new.clone(), old, &context);
-        let written = self.modify(resource, namespace, name, options, decide).await?;
-        Ok(shown(target, written))
+        match self.modify(resource, namespace, name, options, decide).await {
+            Err(error) if error.reason == Reason::NotFound && is_creating(resource, target, name, &new) => {
+                let mut new = new;
+                object::meta_mut(&mut new).remove("resourceVersion");
+                self.create_once(resource, namespace, new, options).await
+            }
+            outcome => Ok(shown(target, outcome?)),
+        }
     }
 
     /// Assigns a Pod to a node, as a `v1` Binding does. An empty uid means any.
@@ -100,6 +110,26 @@ impl Registry {
         check_version(resource, &new, old)?;
         write::prepare_update(self.resources(), resource, subresource, new, old, context)
     }
+}
+
+/// Whether an update of what is not there makes it.
+fn is_creating(resource: &Resource, target: Target, name: &str, new: &Value) -> bool {
+    resource.strategy.create_on_update && target == Target::Main && object::name(new) == name
+}
+
+/// Refuses an update that names no resource version, for kinds that insist on one.
+fn check_conditional(resource: &Resource, name: &str, new: &Value) -> Result<(), ApiError> {
+    if resource.strategy.unconditional_update || !matches!(object::resource_version(new), "" | "0") {
+        return Ok(());
+    }
+    // Upstream prints a number in hexadecimal here, and names the resource in the place of the kind.
+    let fault = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+    let mut error = ApiError::invalid(&resource.group, &resource.plural, name, &[fault]);
+    error.message = error.message.replace("Invalid value: 0:", "Invalid value: 0x0:");
+    for cause in error.details.iter_mut().flat_map(|details| &mut details.causes) {
+        cause.message = cause.message.replace("Invalid value: 0:", "Invalid value: 0x0:");
+    }
+    Err(error)
 }
 
 /// What the client gets to see of a write.

@@ -32,6 +32,16 @@ impl World {
     }
 
     pub(crate) fn empty(events: usize) -> Self {
+        let ring = RingSize { events, ..RingSize::default() };
+        Self::over(Store::in_memory_with(StoreOptions { ring }).unwrap())
+    }
+
+    /// Another registry over the same store, with the same seed.
+    pub(crate) fn twin(&self) -> Self {
+        Self::over(self.registry.store().clone())
+    }
+
+    fn over(store: Store) -> Self {
         let now = Arc::new(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap()));
         let (clock, ids) = (Arc::clone(&now), AtomicU64::new(1));
         let config = Config {
@@ -40,8 +50,6 @@ impl World {
             seed: Some(1),
             ..Config::default()
         };
-        let ring = RingSize { events, ..RingSize::default() };
-        let store = Store::in_memory_with(StoreOptions { ring }).unwrap();
         Self { registry: Registry::new(Arc::new(Resources::built_in()), store, config), now }
     }
 

@@ -1,7 +1,7 @@
 //! Create, update, patch.
 
 use crate::world::{World, by, deployment, dry_run, pod, refusal};
-use control_registry::{PatchKind, WriteOptions};
+use control_registry::{ListOptions, PatchKind, WriteOptions};
 use expect_test::expect;
 use serde_json::{Value, json};
 
@@ -62,6 +62,22 @@ async fn generated_names_differ() {
         names.insert(written.object.key.name.clone());
     }
     assert_eq!(names.len(), 20);
+}
+
+#[tokio::test]
+async fn a_generated_name_that_is_taken_is_drawn_again() {
+    let world = World::new().await;
+    let object = json!({"metadata": {"generateName": "a-"}});
+    let first = world.create("configmaps", object.clone()).await.unwrap().object;
+    // A second registry over the same store draws the same names from the start.
+    let twin = world.twin();
+    let secrets = twin.resource("secrets");
+    let other = json!({"metadata": {"name": "as-many-draws-as-for-the-namespace"}});
+    twin.registry.create(&secrets, Some("default"), other, &by("test")).await.unwrap();
+    let second = twin.create("configmaps", object).await.unwrap().object;
+    assert_ne!(first.key.name, second.key.name);
+    let drawn: Vec<_> = world.list("configmaps", &ListOptions::default()).unwrap().items;
+    assert_eq!(drawn.len(), 2);
 }
 
 #[tokio::test]
@@ -264,4 +280,17 @@ async fn unique_values_are_given_out_once_even_at_once() {
     greedy["spec"]["clusterIP"] = taken;
     let outcome = world.create("services", greedy).await;
     assert_eq!(outcome.unwrap_err().code, 422);
+}
+
+#[tokio::test]
+async fn some_kinds_are_created_by_an_update_and_some_insist_on_a_version() {
+    let world = World::new().await;
+    let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "me"}});
+    expect![[r#"422 Invalid: leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#]].assert_eq(&refusal(world.update("leases", None, lease.clone()).await));
+    let versioned =
+        json!({"metadata": {"name": "a", "resourceVersion": "1"}, "spec": {"holderIdentity": "me"}});
+    world.update("leases", None, versioned).await.unwrap();
+    assert_eq!(world.get("leases", "a").unwrap()["spec"]["holderIdentity"], "me");
+    expect![[r#"422 Invalid: leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#]].assert_eq(&refusal(world.update("leases", None, lease).await));
+    world.edit("leases", "a", |lease| lease["spec"]["holderIdentity"] = "you".into()).await.unwrap();
 }
