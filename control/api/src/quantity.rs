@@ -422,7 +422,7 @@ mod tests {
                 1e3m: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
                 k: unable to parse numeric part of quantity
                 .: unable to parse numeric part of quantity
-                --: unable to parse numeric part of quantity
+                --: unable to parse quantity's suffix
                 1Mib: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
                 10Mo: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
             "#]],

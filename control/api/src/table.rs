@@ -140,12 +140,20 @@ mod tests {
     fn a_table_has_cells_and_what_was_asked_for_beside_them() {
         check(
             TableOptions::default(),
-            expect![[r#"{"apiVersion":"meta.k8s.io/v1","columnDefinitions":[{"format":"name","name":"Name","priority":0,"type":"string"},{"format":"","name":"Status","priority":0,"type":"string"},{"format":"","name":"Age","priority":0,"type":"string"}],"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[{"cells":["default","Active","<unknown>"],"object":{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"name":"default"}}}]}"#]],
+            expect![[
+                r#"{"apiVersion":"meta.k8s.io/v1","columnDefinitions":[{"format":"name","name":"Name","priority":0,"type":"string"},{"format":"","name":"Status","priority":0,"type":"string"},{"format":"","name":"Age","priority":0,"type":"string"}],"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[{"cells":["default","Active","<unknown>"],"object":{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"name":"default"}}}]}"#
+            ]],
         );
-        let options = TableOptions { include_object: IncludeObject::Object, no_headers: true, version: TableVersion::V1Beta1 };
+        let options = TableOptions {
+            include_object: IncludeObject::Object,
+            no_headers: true,
+            version: TableVersion::V1Beta1,
+        };
         check(
             options,
-            expect![[r#"{"apiVersion":"meta.k8s.io/v1beta1","columnDefinitions":[],"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[{"cells":["default","Active","<unknown>"],"object":{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"default"},"status":{"phase":"Active"}}}]}"#]],
+            expect![[
+                r#"{"apiVersion":"meta.k8s.io/v1beta1","columnDefinitions":[],"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[{"cells":["default","Active","<unknown>"],"object":{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"default"},"status":{"phase":"Active"}}}]}"#
+            ]],
         );
     }
 }
