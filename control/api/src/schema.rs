@@ -65,9 +65,9 @@ pub enum Shape {
     /// A `resource.Quantity`: text or number on the wire.
     Quantity,
     /// A list.
-    Array(Box<Shape>),
+    Array(Box<Self>),
     /// An object with free keys.
-    Map(Box<Shape>),
+    Map(Box<Self>),
     /// Another type of the same [`Schemas`].
     Ref(Cow<'static, str>),
     /// Anything at all (`RawExtension`, `FieldsV1`).

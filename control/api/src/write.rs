@@ -66,6 +66,9 @@ pub fn prepare_create(
     mut object: Value,
     context: &WriteContext,
 ) -> Result<Prepared, ApiError> {
+    if !object::resource_version(&object).is_empty() {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
     set_type(resource, &mut object);
     name_and_namespace(resource, &mut object, context)?;
     defaults::apply(resources, resource, &mut object);
@@ -375,4 +378,177 @@ fn faults(resource: &Resource, object: &Value) -> Vec<FieldError> {
 
 fn invalid(resource: &Resource, object: &Value, errors: &[FieldError]) -> ApiError {
     ApiError::invalid(&resource.group, &resource.kind, object::name(object), errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn context(namespace: Option<&str>) -> WriteContext {
+        WriteContext {
+            now: "2026-01-02T03:04:05Z".parse().unwrap(),
+            uid: "u-2".to_owned(),
+            name_suffix: "abcde".to_owned(),
+            namespace: namespace.map(str::to_owned),
+            manager: "test".to_owned(),
+        }
+    }
+
+    fn deployment() -> (Resources, Arc<Resource>, Value) {
+        let resources = Resources::built_in();
+        let row = Arc::clone(resources.by_plural("apps", "v1", "deployments").unwrap());
+        let object = json!({ "metadata": { "name": "web" }, "spec": {
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "web", "image": "web:1" }] },
+            },
+        } });
+        let mut old = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap().object;
+        object::set_resource_version(&mut old, 7);
+        (resources, row, old)
+    }
+
+    fn check(change: impl FnOnce(&mut Value), subresource: Option<Subresource>, expect: Expect) {
+        let (resources, row, old) = deployment();
+        let mut new = old.clone();
+        change(&mut new);
+        let text = match prepare_update(&resources, &row, subresource, new, &old, &context(Some("a"))) {
+            Ok(Prepared { mut object, .. }) => {
+                let noop = is_noop(&object, &old);
+                object::meta_mut(&mut object).remove("managedFields");
+                format!(
+                    "{} replicas {} status {} noop {noop}",
+                    object["metadata"], object["spec"]["replicas"], object["status"]
+                )
+            }
+            Err(error) => format!("{} {}", error.code, error.message),
+        };
+        expect.assert_eq(&text);
+    }
+
+    #[test]
+    fn an_update_keeps_what_is_the_servers() {
+        check(
+            |_| (),
+            None,
+            expect![[
+                r#"{"creationTimestamp":"2026-01-02T03:04:05Z","generation":1,"name":"web","namespace":"a","resourceVersion":"7","uid":"u-2"} replicas 1 status {} noop true"#
+            ]],
+        );
+        check(
+            |new| {
+                new["spec"]["replicas"] = 3.into();
+                new["status"] = json!({ "replicas": 9 });
+                new["metadata"] = json!({ "name": "web", "labels": { "a": "b" }, "generation": 99 });
+            },
+            None,
+            expect![[
+                r#"{"creationTimestamp":"2026-01-02T03:04:05Z","generation":2,"labels":{"a":"b"},"name":"web","namespace":"a","resourceVersion":"7","uid":"u-2"} replicas 3 status {} noop false"#
+            ]],
+        );
+        check(
+            |new| {
+                new["spec"]["replicas"] = 3.into();
+                new["status"] = json!({ "replicas": 9 });
+            },
+            Some(Subresource::Status),
+            expect![[
+                r#"{"creationTimestamp":"2026-01-02T03:04:05Z","generation":1,"name":"web","namespace":"a","resourceVersion":"7","uid":"u-2"} replicas 1 status {"replicas":9} noop false"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn an_update_of_what_may_not_change_is_refused() {
+        check(
+            |new| new["metadata"]["name"] = "other".into(),
+            None,
+            expect!["400 the name of the object (other) does not match the name on the URL (web)"],
+        );
+        check(
+            |new| new["metadata"]["namespace"] = "b".into(),
+            None,
+            expect!["400 the namespace of the object (b) does not match the namespace on the URL (a)"],
+        );
+        check(
+            |new| new["metadata"]["uid"] = "other".into(),
+            None,
+            expect![[
+                r#"409 Operation cannot be fulfilled on deployments.apps "web": Precondition failed: UID in precondition: other, UID in object meta: u-2"#
+            ]],
+        );
+        check(
+            |new| {
+                new["spec"]["selector"]["matchLabels"] = json!({ "b": "c" });
+                new["spec"]["template"]["metadata"]["labels"] = json!({ "b": "c" });
+            },
+            None,
+            expect![[
+                r#"422 Deployment.apps "web" is invalid: spec.selector: Invalid value: {"matchLabels":{"b":"c"}}: field is immutable"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn a_create_is_refused_a_foreign_namespace_and_a_resource_version() {
+        let (resources, row, _) = deployment();
+        for (object, expect) in [
+            (
+                json!({ "metadata": { "name": "a", "namespace": "b" } }),
+                expect![
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                ],
+            ),
+            (
+                json!({ "metadata": { "name": "a", "resourceVersion": "1" } }),
+                expect!["resourceVersion should not be set on objects to be created"],
+            ),
+        ] {
+            let error = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap_err();
+            expect.assert_eq(&error.message);
+        }
+    }
+
+    #[test]
+    fn a_scale_shows_and_sets_replicas() {
+        let (_, row, old) = deployment();
+        let mut scale = scale_of(&old);
+        expect![[r#"{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"creationTimestamp":"2026-01-02T03:04:05Z","name":"web","namespace":"a","resourceVersion":"7","uid":"u-2"},"spec":{"replicas":1},"status":{"replicas":0,"selector":"app=web"}}"#]]
+            .assert_eq(&scale.to_string());
+        scale["spec"]["replicas"] = 4.into();
+        let scaled = apply_scale(&row.group, &row.plural, &old, &scale).unwrap();
+        assert_eq!(scaled["spec"]["replicas"], 4);
+        scale["metadata"]["resourceVersion"] = "6".into();
+        assert_eq!(apply_scale(&row.group, &row.plural, &old, &scale).unwrap_err().code, 409);
+    }
+
+    #[test]
+    fn a_pod_is_bound_once() {
+        let pod = json!({ "metadata": { "name": "a", "uid": "1" }, "spec": {}, "status": { "conditions": [
+            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable" },
+        ] } });
+        let binding = json!({ "target": { "kind": "Node", "name": "n" } });
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        let bound = apply_binding(&pod, &binding, now).unwrap();
+        expect![[r#"{"nodeName":"n"} {"conditions":[{"lastTransitionTime":"2026-01-02T03:04:05Z","status":"True","type":"PodScheduled"}]}"#]]
+            .assert_eq(&format!("{} {}", bound["spec"], bound["status"]));
+        let error = apply_binding(&bound, &binding, now).unwrap_err();
+        expect![[
+            r#"Operation cannot be fulfilled on pods/binding "a": pod a is already assigned to node "n""#
+        ]]
+        .assert_eq(&error.message);
+    }
+
+    #[test]
+    fn names_are_made_of_letters_that_make_no_words() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let suffix = name_suffix(&mut random);
+        assert!(suffix.len() == 5 && !suffix.contains(['a', 'e', 'i', 'o', 'u', '0', '1', '3']), "{suffix}");
+        assert_eq!(manager_name(None, "kubectl/v1.30 (linux)"), "kubectl");
+        assert_eq!(manager_name(Some("kubectl-create"), "kubectl/v1.30"), "kubectl-create");
+    }
 }

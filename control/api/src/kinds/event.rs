@@ -22,9 +22,9 @@ fn validate(event: &Value) -> Vec<FieldError> {
     let about = object::text(event, &["involvedObject", "namespace"]);
     let namespace = object::namespace(event);
     // Events about what lives in no namespace are kept in `default`.
-    if !about.is_empty() && about != namespace {
-        errors.push(FieldError::invalid("involvedObject.namespace", about, "does not match event.namespace"));
-    } else if about.is_empty() && !matches!(namespace, "default" | "kube-system") {
+    let fits =
+        if about.is_empty() { matches!(namespace, "default" | "kube-system") } else { about == namespace };
+    if !fits {
         errors.push(FieldError::invalid("involvedObject.namespace", about, "does not match event.namespace"));
     }
     if object::at(event, &["eventTime"]).is_some() {

@@ -69,23 +69,6 @@ pub fn dns1123_subdomain_faults(text: &str) -> Vec<String> {
     faults
 }
 
-/// RFC 1035 label: as RFC 1123, but starting with a letter.
-pub fn dns1035_label_faults(text: &str) -> Vec<String> {
-    let mut faults = Vec::new();
-    if text.len() > 63 {
-        faults.push(too_long(63));
-    }
-    if !is_label(text) || text.starts_with(|c: char| c.is_ascii_digit()) {
-        faults.push(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
-             character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
-             validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-                .to_owned(),
-        );
-    }
-    faults
-}
-
 /// A label's or annotation's key: a name, with or without a subdomain and a slash before it.
 pub fn qualified_name_faults(key: &str) -> Vec<String> {
     let mut faults = Vec::new();

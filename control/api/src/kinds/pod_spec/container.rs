@@ -208,7 +208,7 @@ fn env_from(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
         .collect();
     match kinds.as_slice() {
         [] => {
-            errors.push(FieldError::invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"))
+            errors.push(FieldError::invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"));
         }
         [kind] => {
             if object::text(source, &[kind, "name"]).is_empty() {
@@ -216,7 +216,11 @@ fn env_from(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
             }
         }
         _ => {
-            errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time"))
+            errors.push(FieldError::invalid(
+                path,
+                "",
+                "may not have more than one field specified at a time",
+            ));
         }
     }
 }
