@@ -2,6 +2,7 @@
 //!
 //! Each takes an object and gives the patched one; what the result may be is decided by whoever writes it.
 
+mod order;
 mod strategic;
 
 pub use strategic::strategic_merge;

@@ -72,19 +72,27 @@ pub fn human_duration(seconds: i64) -> String {
     let pair = |large: i64, unit: char, small: i64, small_unit: char| {
         if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{small_unit}") }
     };
-    match () {
-        // Clocks of two machines may differ by a second or two.
-        () if seconds < -1 => "<invalid>".to_owned(),
-        () if seconds < 0 => "0s".to_owned(),
-        () if seconds < 120 => format!("{seconds}s"),
-        () if minutes < 10 => pair(minutes, 'm', seconds % 60, 's'),
-        () if minutes < 180 => format!("{minutes}m"),
-        () if hours < 8 => pair(hours, 'h', minutes % 60, 'm'),
-        () if hours < 48 => format!("{hours}h"),
-        () if hours < 192 => pair(days, 'd', hours % 24, 'h'),
-        () if days < 730 => format!("{days}d"),
-        () if days < 2920 => pair(days / 365, 'y', days % 365, 'd'),
-        () => format!("{}y", days / 365),
+    if seconds < -1 {
+        // Clocks of two machines may differ by a second or two, not by more.
+        "<invalid>".to_owned()
+    } else if seconds < 120 {
+        format!("{}s", seconds.max(0))
+    } else if minutes < 10 {
+        pair(minutes, 'm', seconds % 60, 's')
+    } else if minutes < 180 {
+        format!("{minutes}m")
+    } else if hours < 8 {
+        pair(hours, 'h', minutes % 60, 'm')
+    } else if hours < 48 {
+        format!("{hours}h")
+    } else if hours < 192 {
+        pair(days, 'd', hours % 24, 'h')
+    } else if days < 730 {
+        format!("{days}d")
+    } else if days < 2920 {
+        pair(days / 365, 'y', days % 365, 'd')
+    } else {
+        format!("{}y", days / 365)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use expect_test::{Expect, expect};
+use jiff::Timestamp;
 use serde_json::json;
 
 fn check(columns: &[Column], object: Value, expect: Expect) {
@@ -253,4 +254,3 @@ fn every_column_prints_an_empty_object() {
         }
     }
 }
-use jiff::Timestamp;

@@ -73,14 +73,30 @@ fn write_field(out: &mut Writer, number: u32, field: &Field, present: &Value) ->
 }
 
 fn write(out: &mut Writer, number: u32, form: &Form, value: &Value) -> Option<()> {
+    match form {
+        Form::String => out.bytes(number, value.as_str()?.as_bytes()),
+        Form::Bytes => out.bytes(number, &BASE64_STANDARD.decode(value.as_str()?).ok()?),
+        Form::Bool => out.varint(number, u64::from(value.as_bool()?)),
+        Form::Int32 => out.varint(number, i64::from(int32(value)?).cast_unsigned()),
+        Form::Int64 => out.varint(number, value.as_i64()?.cast_unsigned()),
+        Form::Double => out.fixed64(number, value.as_f64()?.to_bits()),
+        Form::Time
+        | Form::MicroTime
+        | Form::Duration
+        | Form::Quantity
+        | Form::IntOrString
+        | Form::Fields
+        | Form::Raw
+        | Form::Message(_)
+        | Form::Items(_) => out.bytes(number, &nested(form, value)?),
+    }
+    Some(())
+}
+
+/// The bytes of a form that is a message on the wire.
+fn nested(form: &Form, value: &Value) -> Option<Vec<u8>> {
     let mut inner = Writer::default();
     match form {
-        Form::String => return Some(out.bytes(number, value.as_str()?.as_bytes())),
-        Form::Bytes => return Some(out.bytes(number, &BASE64_STANDARD.decode(value.as_str()?).ok()?)),
-        Form::Bool => return Some(out.varint(number, u64::from(value.as_bool()?))),
-        Form::Int32 => return Some(out.varint(number, i64::from(int32(value)?).cast_unsigned())),
-        Form::Int64 => return Some(out.varint(number, value.as_i64()?.cast_unsigned())),
-        Form::Double => return Some(out.fixed64(number, value.as_f64()?.to_bits())),
         Form::Time | Form::MicroTime => {
             let time: jiff::Timestamp = value.as_str()?.parse().ok()?;
             inner.varint(1, time.as_second().cast_unsigned());
@@ -107,9 +123,9 @@ fn write(out: &mut Writer, number: u32, form: &Form, value: &Value) -> Option<()
                 write(&mut inner, 1, item_form, item)?;
             }
         }
+        Form::String | Form::Bytes | Form::Bool | Form::Int32 | Form::Int64 | Form::Double => return None,
     }
-    out.bytes(number, &inner.into_bytes());
-    Some(())
+    Some(inner.into_bytes())
 }
 
 fn int32(value: &Value) -> Option<i32> {

@@ -54,10 +54,7 @@ impl<'a> Wire<'a> {
     }
 
     pub(super) fn text(self, field: &str) -> Result<&'a str, Fault> {
-        str::from_utf8(self.bytes(field)?).map_err(|error| {
-            let _ = error;
-            Fault::Utf8(field.to_owned())
-        })
+        str::from_utf8(self.bytes(field)?).ok().ok_or_else(|| Fault::Utf8(field.to_owned()))
     }
 }
 

@@ -103,7 +103,7 @@ impl FieldSelector {
     /// request.
     pub fn parse(resource: &Resource, text: &str) -> Result<Self, ApiError> {
         let mut terms = Vec::new();
-        for term in split_terms(text).map_err(ApiError::bad_request)? {
+        for term in split_terms(text) {
             if term.is_empty() {
                 continue;
             }
@@ -151,7 +151,10 @@ impl Term {
             None => self.value == self.absent,
             Some(Value::String(text)) if text.is_empty() => self.value == self.absent,
             Some(Value::String(text)) => *text == self.value,
-            Some(other) => other.to_string() == self.value,
+            Some(other) => {
+                let shown = other.to_string();
+                shown == self.value
+            }
         };
         same == self.equal
     }
@@ -173,7 +176,7 @@ fn label(resource: &Resource, field: &str) -> Result<Label, ApiError> {
 }
 
 /// Splits at commas that no backslash precedes.
-fn split_terms(text: &str) -> Result<Vec<String>, String> {
+fn split_terms(text: &str) -> Vec<String> {
     let (mut terms, mut term, mut escaped) = (Vec::new(), String::new(), false);
     for c in text.chars() {
         match c {
@@ -190,7 +193,7 @@ fn split_terms(text: &str) -> Result<Vec<String>, String> {
         }
     }
     terms.push(term);
-    Ok(terms)
+    terms
 }
 
 fn split_term(term: &str) -> Option<(&str, bool, &str)> {
