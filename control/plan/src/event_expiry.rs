@@ -73,7 +73,14 @@ mod tests {
 
     #[test]
     fn events_go_an_hour_after_they_were_last_seen() {
-        check(&[2, 0, 3], expect![""]);
+        check(
+            &[2, 0, 3],
+            expect![[r#"
+            delete events default/e2 Background
+            delete events default/e0 Background
+            look again in 3600s
+        "#]],
+        );
         check(&[], expect![""]);
     }
 }

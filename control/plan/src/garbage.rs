@@ -231,20 +231,55 @@ mod tests {
 
     #[test]
     fn what_has_no_owner_left_goes() {
-        check("a; b a; c gone; d a/another-uid", expect![""]);
-        check("a; b a,gone", expect![""]);
+        check(
+            "a; b a; c gone; d a/another-uid",
+            expect![[r#"
+            delete configmaps default/c Background
+            delete configmaps default/d Background
+        "#]],
+        );
+        check(
+            "a; b a,gone",
+            expect![[r#"
+            patch configmaps default/b {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"ConfigMap","name":"a","uid":"uid-a"}]}}
+        "#]],
+        );
     }
 
     #[test]
     fn foreground_waits_for_what_blocks() {
-        check("a foregroundDeletion deleting; b a:block; c a", expect![""]);
-        check("a foregroundDeletion deleting; b a:block; c b:block", expect![""]);
+        check(
+            "a foregroundDeletion deleting; b a:block; c a",
+            expect![[r#"
+            delete configmaps default/b Background
+            delete configmaps default/c Background
+        "#]],
+        );
+        check(
+            "a foregroundDeletion deleting; b a:block; c b:block",
+            expect![[r#"
+            delete configmaps default/b Foreground
+        "#]],
+        );
         check("a foregroundDeletion deleting; b a:block deleting", expect![""]);
-        check("a foregroundDeletion deleting; b a", expect![""]);
+        check(
+            "a foregroundDeletion deleting; b a",
+            expect![[r#"
+            patch configmaps default/a {"metadata":{"finalizers":null}}
+            delete configmaps default/b Background
+        "#]],
+        );
     }
 
     #[test]
     fn orphans_are_released_before_their_owner_goes() {
-        check("a orphan deleting; b a; c a,d; d", expect![""]);
+        check(
+            "a orphan deleting; b a; c a,d; d",
+            expect![[r#"
+            patch configmaps default/b {"metadata":{"ownerReferences":null}}
+            patch configmaps default/c {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"ConfigMap","name":"d","uid":"uid-d"}]}}
+            patch configmaps default/a {"metadata":{"finalizers":null}}
+        "#]],
+        );
     }
 }

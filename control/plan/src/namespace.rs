@@ -205,8 +205,38 @@ mod tests {
 
     #[test]
     fn content_goes_then_the_namespace() {
-        check(2, "a:running", expect![""]);
-        check(0, "a:running deleting", expect![""]);
-        check(0, "", expect![""]);
+        check(
+            2,
+            "a:running",
+            expect![[r#"
+            "ResourcesDiscovered"="False" "All resources successfully discovered"
+            "ParsedGroupVersions"="False" "All legacy kube types successfully parsed"
+            "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
+            "ContentRemoved"="False" "All content successfully removed"
+            "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished"
+            delete all configmaps in default
+            delete all pods in default"#]],
+        );
+        check(
+            0,
+            "a:running deleting",
+            expect![[r#"
+            "ResourcesDiscovered"="False" "All resources successfully discovered"
+            "ParsedGroupVersions"="False" "All legacy kube types successfully parsed"
+            "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
+            "SomeResourcesRemain"="True" "Some resources are remaining: pods. has 1 resource instances"
+            "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished""#]],
+        );
+        check(
+            0,
+            "",
+            expect![[r#"
+            "ResourcesDiscovered"="False" "All resources successfully discovered"
+            "ParsedGroupVersions"="False" "All legacy kube types successfully parsed"
+            "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
+            "ContentRemoved"="False" "All content successfully removed"
+            "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished"
+            finalize default"#]],
+        );
     }
 }

@@ -111,9 +111,29 @@ mod tests {
 
     #[test]
     fn active_namespaces_have_both_and_a_changed_ca_is_restored() {
-        check("Active", None, expect![""]);
-        check("Active", Some("forged"), expect![""]);
-        check("Active", Some("PEM"), expect![""]);
+        check(
+            "Active",
+            None,
+            expect![[r#"
+            create serviceaccounts a/default
+            create configmaps a/kube-root-ca.crt
+        "#]],
+        );
+        check(
+            "Active",
+            Some("forged"),
+            expect![[r#"
+            create serviceaccounts a/default
+            patch configmaps a/kube-root-ca.crt {"data":{"ca.crt":"PEM"}}
+        "#]],
+        );
+        check(
+            "Active",
+            Some("PEM"),
+            expect![[r#"
+            create serviceaccounts a/default
+        "#]],
+        );
         check("Terminating", None, expect![""]);
     }
 }

@@ -195,17 +195,50 @@ mod tests {
 
     #[test]
     fn a_silent_node_becomes_unknown_and_unreachable() {
-        check("n1/ready=True", 10, 0, expect![""]);
-        check("n1/ready=True", 0, 60, expect![""]);
+        check(
+            "n1/ready=True",
+            10,
+            0,
+            expect![[r#"
+            look again in 40s
+        "#]],
+        );
+        check(
+            "n1/ready=True",
+            0,
+            60,
+            expect![[r#"
+            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2026-01-01T00:11:00Z"}]}}
+            patch nodes n1 status {"status":{"conditions":[{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"Ready"},{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"MemoryPressure"},{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"DiskPressure"},{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"PIDPressure"}]}}
+              then Normal NodeNotReady n1: Node n1 status is now: NodeNotReady
+            patch pods default/a status {"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:11:00Z","status":"False","type":"Ready"}]}}
+              then Warning NodeNotReady a: Node is not ready
+        "#]],
+        );
     }
 
     #[test]
     fn nobody_is_silent_before_we_listened_for_a_while() {
-        check("n1/ready=True", 500, 20, expect![""]);
+        check(
+            "n1/ready=True",
+            500,
+            20,
+            expect![[r#"
+            look again in 20s
+        "#]],
+        );
     }
 
     #[test]
     fn a_node_that_says_it_is_not_ready_is_tainted() {
-        check("n1/ready=False", 0, 10, expect![""]);
+        check(
+            "n1/ready=False",
+            0,
+            10,
+            expect![[r#"
+            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/not-ready"},{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","timeAdded":"2026-01-01T00:10:10Z"}]}}
+            look again in 30s
+        "#]],
+        );
     }
 }

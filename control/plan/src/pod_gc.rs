@@ -75,7 +75,19 @@ mod tests {
     #[test]
     fn pods_of_a_gone_node_go_after_a_while() {
         check(Some("n1"), 60, expect![""]);
-        check(None, 30, expect![""]);
-        check(None, 60, expect![""]);
+        check(
+            None,
+            30,
+            expect![[r#"
+            look again in 10s
+        "#]],
+        );
+        check(
+            None,
+            60,
+            expect![[r#"
+            delete pods default/a Background grace=0
+        "#]],
+        );
     }
 }

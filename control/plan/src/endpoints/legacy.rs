@@ -163,7 +163,7 @@ mod tests {
     fn ready_pods_and_others_are_told_apart_and_ending_ones_left_out() {
         check(
             "a:ready app=web ip=1.1.1.1; b:running app=web ip=1.1.1.2; c:ready app=web ip=1.1.1.3 deleting; d:pending app=web",
-            expect![""],
+            expect![[r#"8080 ready ["1.1.1.1"] not ["1.1.1.2"]"#]],
         );
     }
 }

@@ -294,8 +294,20 @@ mod tests {
 
     #[test]
     fn pods_with_addresses_are_endpoints_with_their_conditions() {
-        check(&json!({}), PODS, expect![""]);
-        check(&json!({"publishNotReadyAddresses": true}), PODS, expect![""]);
+        check(
+            &json!({}),
+            PODS,
+            expect![[r#"
+            IPv4 [http:8080] 10.1.0.1:rs 10.1.0.2: 10.1.0.3:st
+        "#]],
+        );
+        check(
+            &json!({"publishNotReadyAddresses": true}),
+            PODS,
+            expect![[r#"
+            IPv4 [http:8080] 10.1.0.1:rs 10.1.0.2:r 10.1.0.3:rst
+        "#]],
+        );
     }
 
     #[test]
@@ -303,13 +315,23 @@ mod tests {
         check(
             &json!({}),
             "a:ready app=web port=http:80 ip=1.1.1.1; b:ready app=web port=http:81 ip=1.1.1.2; c:ready app=web ip=1.1.1.3",
-            expect![""],
+            expect![[r#"
+                IPv4 [] 1.1.1.3:rs
+                IPv4 [http:80] 1.1.1.1:rs
+                IPv4 [http:81] 1.1.1.2:rs
+            "#]],
         );
     }
 
     #[test]
     fn a_service_without_pods_has_an_empty_slice_and_one_without_selector_none() {
-        check(&json!({}), "", expect![""]);
+        check(
+            &json!({}),
+            "",
+            expect![[r#"
+            IPv4 []
+        "#]],
+        );
         check(&json!({"selector": null}), PODS, expect![""]);
     }
 
@@ -336,7 +358,7 @@ mod tests {
         assert_eq!(reconcile(&world, &at, now()).to_string(), "");
         add_pods(
             &mut world,
-            "p120:running app=web port=http:80 ip=10.0.0.120; p150:ready app=web port=http:80 ip=10.0.9.9",
+            "p60:running app=web port=http:80 ip=10.0.0.60; p150:ready app=web port=http:80 ip=10.0.9.9",
         );
         let plan = reconcile(&world, &at, now());
         let Some(Action::Together(actions)) = plan.actions.first() else { panic!("no change") };

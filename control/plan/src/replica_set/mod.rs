@@ -354,7 +354,16 @@ mod tests {
 
     #[test]
     fn missing_pods_are_made_in_growing_batches_with_names_of_their_own() {
-        check(3, "a:ready app=web owner=web", expect![""]);
+        check(
+            3,
+            "a:ready app=web owner=web",
+            expect![[r#"
+            create pods default/web-45vff
+              then Normal SuccessfulCreate web: Created pod: web-45vff
+            create pods default/web-5mwnz
+              then Normal SuccessfulCreate web: Created pod: web-5mwnz
+        "#]],
+        );
     }
 
     #[test]
@@ -362,7 +371,12 @@ mod tests {
         check(
             1,
             "a:ready app=web owner=web; b:pending app=web owner=web; c:running app=web owner=web",
-            expect![""],
+            expect![[r#"
+                delete pods default/b Background
+                  then Normal SuccessfulDelete web: Deleted pod: b
+                delete pods default/c Background
+                  then Normal SuccessfulDelete web: Deleted pod: c
+            "#]],
         );
     }
 
@@ -371,13 +385,23 @@ mod tests {
         check(
             1,
             "a:ready app=web owner=web; b:failed app=web owner=web; c:running app=web owner=web deleting",
-            expect![""],
+            expect![[r#"
+                patch replicasets.apps default/web status {"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"observedGeneration":2,"readyReplicas":1,"replicas":1,"terminatingReplicas":1}}
+            "#]],
         );
     }
 
     #[test]
     fn orphans_that_match_are_adopted_and_owned_ones_that_do_not_are_released() {
-        check(1, "a:ready app=web; b:ready app=db owner=web; c:ready app=db", expect![""]);
+        check(
+            1,
+            "a:ready app=web; b:ready app=db owner=web; c:ready app=db",
+            expect![[r#"
+            patch pods default/b {"metadata":{"ownerReferences":null}}
+            patch pods default/a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web","uid":"uid-web"}]}}
+            patch replicasets.apps default/web status {"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"observedGeneration":2,"readyReplicas":1,"replicas":1,"terminatingReplicas":0}}
+        "#]],
+        );
     }
 
     #[test]
@@ -387,13 +411,25 @@ mod tests {
             spec,
             None,
             "a:ready app=web owner=web since=05; b:ready app=web owner=web since=09",
-            expect![""],
+            expect![[r#"
+                patch replicasets.apps default/web status {"status":{"availableReplicas":1,"fullyLabeledReplicas":2,"observedGeneration":2,"readyReplicas":2,"replicas":2,"terminatingReplicas":0}}
+                look again in 60s
+            "#]],
         );
     }
 
     #[test]
     fn a_refused_creation_becomes_a_condition_and_is_tried_again() {
         let refusal = Some("pods \"web\" is forbidden: exceeded quota");
-        check_with(json!({"replicas": 1}), refusal, "", expect![""]);
+        check_with(
+            json!({"replicas": 1}),
+            refusal,
+            "",
+            expect![[r#"
+            patch replicasets.apps default/web status {"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:10:00Z","message":"pods \"web\" is forbidden: exceeded quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"observedGeneration":2,"replicas":0,"terminatingReplicas":0}}
+            create pods default/web-45vff
+              then Normal SuccessfulCreate web: Created pod: web-45vff
+        "#]],
+        );
     }
 }

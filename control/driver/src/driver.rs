@@ -1,0 +1,231 @@
+//! The loop: feed, decide, act.
+
+use crate::config::DriverConfig;
+use crate::events::{self, EventRecorder, EventWriter};
+use crate::execute::{Executor, Refusal};
+use crate::feed::Feed;
+use crate::metrics::{DriverMetrics, add};
+use crate::queue::{Backoff, Job, Queue};
+use control_plan::{CONTROLLERS, Change, Plan};
+use control_registry::Registry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Serves every controller.
+#[derive(Debug)]
+pub struct Driver {
+    registry: Registry,
+    config: DriverConfig,
+    feed: Feed,
+    queue: Queue,
+    random: fastrand::Rng,
+    recorder: EventRecorder,
+    event_writer: Option<EventWriter>,
+    metrics: Arc<DriverMetrics>,
+    /// Says whether nothing is due and nothing runs.
+    idle: watch::Sender<bool>,
+}
+
+/// How a plan ended.
+struct Outcome {
+    job: Job,
+    look_again: Option<Duration>,
+    result: Result<(), Refusal>,
+}
+
+impl Driver {
+    /// A driver of all controllers over a registry.
+    pub fn new(registry: Registry, config: DriverConfig) -> Self {
+        let metrics = Arc::new(DriverMetrics::new());
+        let (recorder, event_writer) = events::channel(registry.clone(), Arc::clone(&metrics));
+        let store = registry.store().clone();
+        let feed = Feed::new(store, registry.resources(), config.root_ca.clone(), registry.now());
+        let queue = Queue::new(Backoff { first: config.first_retry, last: config.last_retry });
+        let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let idle = watch::Sender::new(false);
+        Self {
+            registry,
+            config,
+            feed,
+            queue,
+            random,
+            recorder,
+            event_writer: Some(event_writer),
+            metrics,
+            idle,
+        }
+    }
+
+    /// Takes events to write, for parts of the process that see things happen.
+    pub fn events(&self) -> EventRecorder {
+        self.recorder.clone()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> Arc<DriverMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Tells whether the driver has looked at all there was and nothing is left to do but wait for time or changes.
+    pub fn idle(&self) -> watch::Receiver<bool> {
+        self.idle.subscribe()
+    }
+
+    /// Until stopped; then plans that are being carried out are carried to their end.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut plans: JoinSet<Outcome> = JoinSet::new();
+        let mut writer = JoinSet::new();
+        if let Some(event_writer) = self.event_writer.take() {
+            writer.spawn(event_writer.run());
+        }
+        let mut revision = self.registry.store().revision_changed();
+        let started = Instant::now();
+        let mut outcomes_of_panics = Vec::new();
+        loop {
+            revision.borrow_and_update();
+            self.catch_up();
+            for job in self.queue.fire(Instant::now()) {
+                add(&self.metrics.rows[job.0].adds);
+            }
+            while plans.len() < self.config.parallel_plans.max(1) {
+                let Some(job) = self.queue.start() else { break };
+                match self.decide(&job) {
+                    Some(plan) if plan.actions.is_empty() => {
+                        let look_again = plan.look_again;
+                        self.end(Outcome { job, look_again, result: Ok(()) });
+                    }
+                    Some(plan) => self.act(&mut plans, job, plan),
+                    None => outcomes_of_panics.push(job),
+                }
+            }
+            for job in outcomes_of_panics.drain(..) {
+                let result = Err(Refusal::Stale("the controller panicked".to_owned()));
+                self.end(Outcome { job, look_again: None, result });
+            }
+            self.publish();
+            let timer = self.queue.next_timer().unwrap_or(started + Duration::from_secs(u64::from(u32::MAX)));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(outcome) = plans.join_next() => self.joined(outcome),
+                Ok(()) = revision.changed() => {}
+                () = tokio::time::sleep_until(timer) => {}
+            }
+        }
+        while let Some(outcome) = plans.join_next().await {
+            self.joined(outcome);
+        }
+    }
+
+    /// Takes in what the store has acknowledged, and wakes whom it concerns.
+    fn catch_up(&mut self) {
+        let changes = self.feed.catch_up(self.registry.now());
+        let now = Instant::now();
+        for change in &changes {
+            self.wake(change, now);
+        }
+    }
+
+    fn wake(&mut self, change: &Change, now: Instant) {
+        for (index, controller) in CONTROLLERS.iter().enumerate() {
+            let concerned = controller
+                .wakes
+                .iter()
+                .filter(|wake| wake.resource.as_ref().is_none_or(|id| *id == change.key.resource));
+            for key in concerned.flat_map(|wake| (wake.keys)(&self.feed.world, change)) {
+                if self.queue.wake((index, key), now) {
+                    add(&self.metrics.rows[index].adds);
+                }
+            }
+        }
+    }
+
+    /// Asks a controller; none when it panicked.
+    fn decide(&mut self, job: &Job) -> Option<Plan> {
+        let controller = CONTROLLERS[job.0];
+        let (world, now) = (&self.feed.world, self.registry.now());
+        let began = Instant::now();
+        let decision = catch_unwind(AssertUnwindSafe(|| (controller.reconcile)(world, &job.1, now)));
+        self.queue.took(job, began.elapsed(), Instant::now());
+        add(&self.metrics.rows[job.0].reconciles);
+        match decision {
+            Ok(plan) => Some(plan),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                tracing::error!(controller = controller.name, key = %job.1, message, "a controller panicked");
+                add(&self.metrics.rows[job.0].panics);
+                None
+            }
+        }
+    }
+
+    fn act(&self, plans: &mut JoinSet<Outcome>, job: Job, plan: Plan) {
+        let controller = CONTROLLERS[job.0];
+        tracing::debug!(controller = controller.name, key = %job.1, %plan, "carries out");
+        let executor = Executor::new(
+            self.registry.clone(),
+            self.recorder.clone(),
+            self.config.parallel_actions,
+            controller.name,
+        );
+        plans.spawn(async move {
+            let result = executor.carry_out(plan.actions).await;
+            Outcome { job, look_again: plan.look_again, result }
+        });
+    }
+
+    fn joined(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
+        match outcome {
+            Ok(outcome) => self.end(outcome),
+            // The job stays marked as running, and so is not tried again: it would panic again.
+            Err(error) => tracing::error!(%error, "carrying out a plan panicked"),
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let Outcome { job, look_again, result } = outcome;
+        let controller = CONTROLLERS[job.0];
+        let now = Instant::now();
+        match result {
+            Ok(()) => {
+                let refused_before = self.feed.world.refusal(controller.name, &job.1).is_some();
+                self.queue.done(&job, look_again, now);
+                if refused_before {
+                    // What was told about the refusal must be taken back.
+                    self.feed.world.set_refusal(controller.name, job.1.clone(), None);
+                    self.queue.wake(job, now);
+                }
+            }
+            Err(refusal) => {
+                add(&self.metrics.rows[job.0].retries);
+                let jitter = self.random.f64();
+                let delay = self.queue.refused(&job, jitter, now);
+                match refusal {
+                    Refusal::Stale(reason) => {
+                        tracing::debug!(controller = controller.name, key = %job.1, reason, "looks again");
+                    }
+                    Refusal::Refused(reason) => {
+                        tracing::warn!(controller = controller.name, key = %job.1, reason, ?delay, "was refused");
+                        self.feed.world.set_refusal(controller.name, job.1, Some(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes the depth of the queue, and whether there is anything left to do.
+    fn publish(&self) {
+        for (index, depth) in self.queue.depths() {
+            self.metrics.rows[*index].depth.store(*depth, Ordering::Relaxed);
+        }
+        let idle = self.queue.is_idle();
+        self.idle.send_if_modified(|before| std::mem::replace(before, idle) != idle);
+    }
+}
