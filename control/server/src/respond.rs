@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use control_api::error::ApiError;
 use futures::{Stream, StreamExt};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING,
+};
 use http::{Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::Value;
@@ -86,6 +88,14 @@ pub(crate) fn not_allowed(allowed: &str, pretty: bool) -> Response<Body> {
         response.headers_mut().insert(ALLOW, allowed);
     }
     response
+}
+
+/// Leaves the head of an answer, which tells the length of the body that it would have.
+pub(crate) fn drop_body(response: &mut Response<Body>) {
+    let body = std::mem::replace(response.body_mut(), full(""));
+    if let Some(length) = body.size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
 }
 
 /// Adds `Warning` headers; `kubectl` prints them.

@@ -1,14 +1,12 @@
 //! The log of a Pod's container.
 
 use super::Call;
-use crate::app::panic_text;
 use crate::logs::LogError;
 use crate::pod_log::{self, LogAnswer};
 use crate::respond::{self, Body};
 use control_api::error::{ApiError, Reason};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use http::{Response, StatusCode};
-use std::panic::AssertUnwindSafe;
 
 impl Call {
     /// The output of a container, as text.
@@ -24,14 +22,7 @@ impl Call {
             }
         };
         let follow = request.follow;
-        let stream = match AssertUnwindSafe((app.logs)(request)).catch_unwind().await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(refusal(&error)),
-            Err(panic) => {
-                tracing::error!(panic = panic_text(&*panic), "opening a log panicked");
-                return Err(ApiError::internal("cannot read the log"));
-            }
-        };
+        let stream = (app.logs)(request).await.map_err(|error| refusal(&error))?;
         let counted = follow.then(|| app.metrics.long_running(&self.context.labels));
         let stopped = app.stop.clone().cancelled_owned();
         let stream = stream.take_until(stopped).inspect(move |_| {
