@@ -153,13 +153,17 @@ impl Engine {
         if let Some(image) = held.upgrade() {
             return Ok(image);
         }
-        let image = match self.from_cache(digest) {
-            Some(image) => Arc::new(image?),
+        let image = match self.from_cache(digest).await {
+            Some(image) => image?,
             None => {
                 let code = self.0.compiler.compile(content).await?;
-                let image = Image::link(self, digest, &code)?;
-                self.keep(&digest, &code);
-                Arc::new(image)
+                let engine = self.clone();
+                let link = move || {
+                    let image = Image::link(&engine, digest, &code)?;
+                    engine.keep(&digest, &code);
+                    Ok(Arc::new(image))
+                };
+                self.blocking(link).await?
             }
         };
         *held = Arc::downgrade(&image);
@@ -174,7 +178,7 @@ impl Engine {
         if let Some(image) = held.upgrade() {
             return Some(image);
         }
-        let image = Arc::new(self.from_cache(digest)?.ok()?);
+        let image = self.from_cache(digest).await?.ok()?;
         *held = Arc::downgrade(&image);
         Some(image)
     }
@@ -214,9 +218,27 @@ impl Engine {
     }
 
     /// `None` where there is no compiled code; an error where there is and it cannot be an image here.
-    fn from_cache(&self, digest: Digest) -> Option<Result<Image, LoadError>> {
-        let code = Code::from_bytes(self.0.cache.as_ref()?.get(&digest)?)?;
-        Some(Image::link(self, digest, &code))
+    async fn from_cache(&self, digest: Digest) -> Option<Result<Arc<Image>, LoadError>> {
+        self.0.cache.as_ref()?;
+        let engine = self.clone();
+        let read = move || {
+            let code = Code::from_bytes(engine.0.cache.as_ref()?.get(&digest)?)?;
+            Some(Image::link(&engine, digest, &code).map(Arc::new))
+        };
+        self.blocking(read).await
+    }
+
+    /// Reads files and works through megabytes off the caller's thread.
+    async fn blocking<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> R {
+        match self.0.runtime.spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => {
+                    unreachable!("the runtime lives as long as the engine, and nobody aborts this")
+                }
+            },
+        }
     }
 
     fn keep(&self, digest: &Digest, code: &Code) {
