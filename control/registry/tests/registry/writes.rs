@@ -76,6 +76,8 @@ async fn a_generated_name_that_is_taken_is_drawn_again() {
     twin.registry.create(&secrets, Some("default"), other, &by("test")).await.unwrap();
     let second = twin.create("configmaps", object).await.unwrap().object;
     assert_ne!(first.key.name, second.key.name);
+    // The third uid of the twin: one went to the secret, one to the name that was taken.
+    assert_eq!(second.value()["metadata"]["uid"], "uid-3");
     let drawn: Vec<_> = world.list("configmaps", &ListOptions::default()).unwrap().items;
     assert_eq!(drawn.len(), 2);
 }
