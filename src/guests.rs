@@ -6,8 +6,8 @@ use runtime_images::Images;
 use std::path::{Path, PathBuf};
 
 /// What guests may import beside `wasi:cli` and its kin.
-pub(crate) fn capabilities() -> [Capability; 2] {
-    [runtime_host_sockets::capability(), runtime_host_pod::capability()]
+pub(crate) fn capabilities() -> [Capability; 3] {
+    [runtime_host_sockets::capability(), runtime_host_http::capability(), runtime_host_pod::capability()]
 }
 
 /// Where images are kept.

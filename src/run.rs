@@ -5,6 +5,7 @@
 //! when the file cannot run, 127 when it is not there, 134 for a trap, 137 for a kill or memory, 130 and 143 for
 //! Ctrl-C and SIGTERM.
 
+mod http;
 mod options;
 mod publish;
 
@@ -13,12 +14,19 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;
 use options::{Dir, Published};
-use runtime_engine::{Engine, Exit, Guest, GuestSpec, Image, LoadError, Mount, PoolSizes};
+use runtime_engine::{Engine, Exit, Guest, GuestSpec, Image, ImageKind, LoadError, Meter, Mount, PoolSizes};
+use runtime_host_http::{HttpClient, PodHttp};
 use runtime_host_pod::{PodIdentity, TERMINATION_INTERFACE, Termination};
 use runtime_host_sockets::PodNetwork;
 use runtime_images::ImageError;
 use runtime_net::{AttachSpec, Attachment, Network, NetworkConfig};
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     pin,
     signal::unix::{Signal, SignalKind, signal},
@@ -30,6 +38,9 @@ use tokio::{
 const PLACES: u32 = 256;
 /// How long a guest that heard the notice of its end may take.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// Where an HTTP handler is served when no port was named.
+const DEFAULT_PORT: Published = Published { address: IpAddr::V4(Ipv4Addr::LOCALHOST), host: 8080, pod: 8080 };
 
 const FAILED: i32 = 125;
 const CANNOT_RUN: i32 = 126;
@@ -104,17 +115,24 @@ async fn run_pod(args: RunArgs, home: &Path) -> Result<i32, Failure> {
     let name = pod_name(&args.image);
     let attach = AttachSpec { namespace: "default".to_owned(), hostname: name.clone(), want: None };
     let attachment = network.attach(attach).context("cannot join the pod's network")?;
+    let ports = match (image.kind(), &args.ports[..]) {
+        // One that only handles requests would do nothing without a port.
+        (ImageKind::HttpHandler, []) => vec![DEFAULT_PORT],
+        (_, ports) => ports.to_vec(),
+    };
     let mut forwarders = JoinSet::new();
-    for published in &args.ports {
+    for published in &ports {
         let listener = publish::bind(*published).await?;
         forwarders.spawn(publish::forward(listener, network.clone(), attachment.ip(), published.pod));
     }
-    let termination = Termination::new();
-    let spec = spec(args, &name, &attachment, &termination);
-    let guest = image.start(spec).await.context("cannot start the guest")?;
-    let exit = wait(guest, &image, &mut signals, &termination).await;
-    // So that what we say comes after all the guest said.
-    Ok(exit)
+    let pod = Pod::new(args, name, attachment);
+    match image.kind() {
+        ImageKind::Command => {
+            let guest = image.start(pod.spec()).await.context("cannot start the guest")?;
+            Ok(wait(guest, &image, &mut signals, &pod.termination).await)
+        }
+        ImageKind::HttpHandler => Ok(http::serve(image, pod, &ports, &mut signals).await?),
+    }
 }
 
 /// The image or file that `name` means: a path if it looks like one, else a local image, else a file of that name.
@@ -146,32 +164,57 @@ async fn load(name: &str, engine: &Engine, home: &Path) -> Result<Arc<Image>, Fa
     })
 }
 
-fn spec(args: RunArgs, name: &str, attachment: &Attachment, termination: &Termination) -> GuestSpec {
-    let mut spec = GuestSpec {
-        args: [args.image].into_iter().chain(args.args).collect(),
-        env: args.env,
-        mounts: args
-            .dirs
-            .into_iter()
-            .map(|dir| Mount { host: dir.host, guest: dir.guest, read_only: dir.read_only })
-            .collect(),
-        working_dir: args.workdir,
-        memory_bytes: args.memory,
-        cpu_millis: args.cpu,
-        ..GuestSpec::default()
+/// What the pod's guests have in common: one for a command, one a request for an HTTP handler.
+struct Pod {
+    args: RunArgs,
+    identity: Arc<PodIdentity>,
+    attachment: Attachment,
+    client: HttpClient,
+    termination: Termination,
+    /// The pod's memory and computing time, whatever the number of guests.
+    meter: Meter,
+}
+
+impl Pod {
+    fn new(args: RunArgs, name: String, attachment: Attachment) -> Self {
+        let identity = PodIdentity {
+            namespace: "default".to_owned(),
+            hostname: name.clone(),
+            ip: attachment.ip().to_string(),
+            container: name.clone(),
+            name,
+            ..PodIdentity::default()
+        };
+        Self {
+            identity: Arc::new(identity),
+            client: HttpClient::new(attachment.clone()),
+            attachment,
+            termination: Termination::new(),
+            meter: Meter::new(args.memory, args.cpu),
+            args,
+        }
     }
-    .with_own_stdio();
-    spec.extensions.insert(PodNetwork::new(attachment.clone()));
-    spec.extensions.insert(termination.clone());
-    spec.extensions.insert(Arc::new(PodIdentity {
-        name: name.to_owned(),
-        namespace: "default".to_owned(),
-        hostname: name.to_owned(),
-        ip: attachment.ip().to_string(),
-        container: name.to_owned(),
-        ..PodIdentity::default()
-    }));
-    spec
+
+    /// For one guest.
+    fn spec(&self) -> GuestSpec {
+        let args = &self.args;
+        let mount =
+            |dir: &Dir| Mount { host: dir.host.clone(), guest: dir.guest.clone(), read_only: dir.read_only };
+        let mut spec = GuestSpec {
+            args: [&args.image].into_iter().chain(&args.args).cloned().collect(),
+            env: args.env.clone(),
+            mounts: args.dirs.iter().map(mount).collect(),
+            working_dir: args.workdir.clone(),
+            shared: Some(self.meter.clone()),
+            ..GuestSpec::default()
+        }
+        .with_own_stdio();
+        spec.extensions.insert(PodNetwork::new(self.attachment.clone()));
+        spec.extensions.insert(PodHttp::new(self.client.clone()));
+        spec.extensions.insert(self.termination.clone());
+        spec.extensions.insert(Arc::clone(&self.identity));
+        spec
+    }
 }
 
 /// A name that a pod could have: the file's or image's, in lower case.
