@@ -5,7 +5,7 @@ use control_api::object::{Key, ResourceId};
 use control_registry::Registry;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use runtime_node::{Objects, ObjectsError};
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 
 /// Reads snapshots; never waits.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 //! One task watches one resource. A watcher that the store's ring has passed lists again, and tells what is gone
 //! meanwhile from what it had told before.
 
-use control_api::object::{Key, ResourceId};
+use control_api::object::{self, Key, ResourceId};
 use control_registry::Registry;
 use control_store::{EventKind, Stored};
 use runtime_node::SourceEvent;
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -137,9 +137,10 @@ impl Follower {
         match (self.followed.present)(stored, &self.node) {
             Some(event) => {
                 let now = told(stored);
-                let before = self.known.insert(stored.key.clone(), Told { ..told(stored) });
+                let uid = now.uid.clone();
+                let before = self.known.insert(stored.key.clone(), now);
                 // Deleted and made again between two looks.
-                if let Some(before) = before.filter(|before| before.uid != now.uid) {
+                if let Some(before) = before.filter(|before| before.uid != uid) {
                     self.events.send((self.followed.gone)(before)).await.ok()?;
                 }
                 self.events.send(event).await.ok()
@@ -165,18 +166,8 @@ fn secret_changed(Told { namespace, name, .. }: Told) -> SourceEvent {
 }
 
 fn told(stored: &Stored) -> Told {
-    /// The one field of an object that its key does not hold.
-    #[derive(serde::Deserialize)]
-    struct Identified {
-        metadata: Metadata,
-    }
-    #[derive(serde::Deserialize)]
-    struct Metadata {
-        #[serde(default)]
-        uid: String,
-    }
-    let uid = serde_json::from_slice(&stored.json).map_or_else(|_| String::new(), |it: Identified| it.metadata.uid);
     let namespace = stored.key.namespace.as_deref().unwrap_or_default().to_owned();
+    let uid = object::uid(&stored.value()).to_owned();
     Told { namespace, name: stored.key.name.as_str().to_owned(), uid }
 }
 

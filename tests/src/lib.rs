@@ -32,7 +32,9 @@ impl Cluster {
     pub fn start() -> Self {
         let owned = tempfile::tempdir().unwrap();
         let dir = owned.path().join("data");
-        Self { _owned: Some(owned), ..Self::start_in(&dir, &[]) }
+        let mut cluster = Self::start_in(&dir, &[]);
+        cluster._owned = Some(owned);
+        cluster
     }
 
     /// A new, empty one with these test images loaded.

@@ -19,7 +19,9 @@ const WEB: &str = "127.0.0.1:30080";
 
 /// Builds, starts, applies, calls; then waits for Ctrl-C, unless `once`.
 pub(crate) fn run_demo(once: bool) -> Result<()> {
-    run(&mut command("cargo", "build --quiet --package wharf --locked"))?;
+    // The whole workspace, as the checks build it: a package alone would have its dependencies compiled anew, as their
+    // features differ.
+    run(&mut command("cargo", "build --workspace --all-targets --locked"))?;
     let guests = samples::build()?;
     let kubectl = kubectl::find()?;
     let wharf = target_dir().join("debug/wharf");

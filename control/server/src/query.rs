@@ -9,11 +9,7 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads the text after the `?`.
     pub(crate) fn parse(text: &str) -> Self {
-        let pair = |part: &str| {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode_query(key), decode_query(value))
-        };
-        Self(text.split('&').filter(|part| !part.is_empty()).map(pair).collect())
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// The first value of a key.
@@ -59,35 +55,9 @@ impl Query {
     }
 }
 
-/// Decodes a segment of a path: `%3A` to `:`.
+/// Decodes a segment of a path: `%3A` to `:`. Broken UTF-8 becomes the replacement character.
 pub(crate) fn decode_path(text: &str) -> String {
-    decode(text, false)
-}
-
-fn decode_query(text: &str) -> String {
-    decode(text, true)
-}
-
-/// Undoes percent-encoding; what is no valid escape stays as it is, and broken UTF-8 becomes the replacement character.
-fn decode(text: &str, plus_is_space: bool) -> String {
-    let hex =
-        |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(high << 4 | low);
-                at += 3;
-                continue;
-            }
-            (b'+', ..) if plus_is_space => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
