@@ -124,15 +124,15 @@ mod tests {
             expect![[r#"
                 web => service shop/web, outside web
                 Web => service shop/web, outside web
-                web.shop => host shop/web/shop, service shop/web, outside web.shop
-                web.other.svc => service other/web, outside web.other.svc
+                web.shop => host shop/shop/web, service shop/web, outside web.shop
+                web.other.svc => host svc/other/web, service other/web, outside web.other.svc
                 web.other.svc.cluster.local => service other/web
                 web.other.svc.cluster.local. => service other/web
                 web-0.web => host shop/web/web-0, service web/web-0, outside web-0.web
                 web-0.web.shop.svc.cluster.local => host shop/web/web-0
-                10-244-0-5.shop.pod => pod shop/10.244.0.5, outside 10-244-0-5.shop.pod
+                10-244-0-5.shop.pod => host pod/shop/10-244-0-5, pod shop/10.244.0.5, outside 10-244-0-5.shop.pod
                 10-244-0-5.shop.pod.cluster.local => pod shop/10.244.0.5
-                x.shop.pod => outside x.shop.pod
+                x.shop.pod => host pod/shop/x, outside x.shop.pod
             "#]],
         );
     }
@@ -166,7 +166,7 @@ mod tests {
             "#]],
         );
         assert!(candidates(&"a".repeat(64), "shop", "cluster.local").is_err());
-        assert!(candidates(&"a.".repeat(127), "shop", "cluster.local").is_err());
+        assert!(candidates(&"a.".repeat(128), "shop", "cluster.local").is_err());
         assert!(candidates("", "shop", "cluster.local").is_err());
     }
 

@@ -31,14 +31,22 @@ struct State {
     len: usize,
     /// The writer is done: end of stream after what is queued.
     finished: bool,
-    /// The reader does not want any more: what is written is dropped.
-    discarding: bool,
-    /// The reader is gone: writing is an error.
-    abandoned: bool,
+    wanted: Wanted,
     /// The connection was reset.
     reset: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+}
+
+/// What the reader does with what is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    Yes,
+    /// It is dropped, and the writer is not told.
+    Discard,
+    /// The reader is gone: writing is an error.
+    Gone,
 }
 
 impl Pipe {
@@ -105,7 +113,7 @@ impl Pipe {
         for slice in slices {
             let part = &slice[..slice.len().min(room - written)];
             written += part.len();
-            if !state.discarding {
+            if state.wanted == Wanted::Yes {
                 state.push_copy(part);
             }
         }
@@ -127,13 +135,21 @@ impl Pipe {
         if part.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if !state.discarding {
+        if state.wanted == Wanted::Yes {
             state.push(part);
         }
         let reader = state.reader.take();
         drop(state);
         wake(reader);
         Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes a write would take now.
+    pub(crate) fn room(&self) -> io::Result<usize> {
+        match lock(&self.state).room()? {
+            Poll::Ready(room) => Ok(room),
+            Poll::Pending => Ok(0),
+        }
     }
 
     /// Ready when a write would not wait.
@@ -153,8 +169,7 @@ impl Pipe {
     /// The reader wants no more: what is queued and what comes is dropped, and the writer is not told.
     pub(crate) fn discard(&self) {
         self.change(|state| {
-            state.discarding = true;
-            state.finished = true;
+            state.wanted = Wanted::Discard;
             state.clear();
         });
     }
@@ -164,7 +179,7 @@ impl Pipe {
         let mut lost = false;
         self.change(|state| {
             lost = state.len > 0;
-            state.abandoned = true;
+            state.wanted = Wanted::Gone;
             state.clear();
         });
         lost
@@ -201,7 +216,7 @@ impl State {
             Readable::Reset
         } else if self.len > 0 {
             Readable::Data
-        } else if self.finished {
+        } else if self.finished || self.wanted == Wanted::Discard {
             Readable::End
         } else {
             Readable::Nothing
@@ -212,7 +227,7 @@ impl State {
     fn room(&self) -> io::Result<Poll<usize>> {
         if self.reset {
             Err(io::ErrorKind::ConnectionReset.into())
-        } else if self.abandoned || (self.finished && !self.discarding) {
+        } else if self.finished || self.wanted == Wanted::Gone {
             Err(io::ErrorKind::BrokenPipe.into())
         } else if self.len >= CAPACITY {
             Ok(Poll::Pending)

@@ -99,6 +99,6 @@ mod tests {
         let _outbound = quota.take(SocketKind::OutboundHttp).unwrap();
         drop(held);
         assert_eq!(quota.in_use(SocketKind::Raw), 0);
-        quota.take(SocketKind::Raw).unwrap();
+        let _again = quota.take(SocketKind::Raw).unwrap();
     }
 }

@@ -158,6 +158,14 @@ impl Stream {
         }
     }
 
+    /// How many bytes a write is sure to take now; `None` where only the kernel knows.
+    pub fn room(&self) -> io::Result<Option<usize>> {
+        match &self.inner {
+            Inner::Memory(end) => end.outgoing().room().map(Some),
+            Inner::Kernel(_) => Ok(None),
+        }
+    }
+
     /// Ready when bytes, the end or an error can be read.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.inner {
@@ -175,7 +183,7 @@ impl Stream {
     }
 
     /// Ends one direction or both, as `shutdown(2)`.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    pub fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         match &self.inner {
             Inner::Memory(end) => {
                 if matches!(how, Shutdown::Write | Shutdown::Both) {
@@ -248,7 +256,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown(Shutdown::Write))
+        Poll::Ready(self.shut_down(Shutdown::Write))
     }
 }
 

@@ -1,0 +1,194 @@
+//! Outgoing requests of a pod: names by the pod's resolver, connections over its network, kept for reuse.
+
+use crate::body::TimedBody;
+use crate::error::{of_connect, of_exchange, of_name};
+use crate::pool::{Destination, Pool};
+use crate::tls;
+use http::uri::{PathAndQuery, Scheme};
+use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use runtime_net::{Attachment, SocketKind, Stream};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+
+/// How long each part of an exchange may take when the guest does not say.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+/// How often a request is sent again because a kept connection was closed before it could be sent.
+const MAX_STALE: usize = 3;
+
+/// A pod's HTTP client. Clones share the connections; they are closed when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    attachment: Attachment,
+    idle: Mutex<Pool<SendRequest<WasiBody>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl HttpClient {
+    /// The client of a pod.
+    pub fn new(attachment: Attachment) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                attachment,
+                idle: Mutex::default(),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// How many connections wait for another request.
+    pub fn n_idle(&self) -> usize {
+        self.inner.idle().len()
+    }
+
+    /// Sends a request whose URI is absolute, and gives the response as soon as its headers are there.
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<Response<WasiBody>, Error> {
+        let tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?.clone();
+        let host = authority.host().to_owned();
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let to: Destination = (tls, format!("{host}:{port}"));
+        *request.uri_mut() = origin_form(request.uri());
+
+        let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let mut n_stale = 0;
+        loop {
+            let kept = if n_stale < MAX_STALE {
+                self.inner.idle().take(&to, |sender| sender.is_ready() && !sender.is_closed())
+            } else {
+                None
+            };
+            let is_kept = kept.is_some();
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => {
+                    let limit = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
+                    let connecting = self.connect(&host, port, tls);
+                    timeout(limit, connecting).await.map_err(|_elapsed| Error::ConnectionTimeout)??
+                }
+            };
+            let sending = timeout(first_byte, sender.try_send_request(request)).await;
+            match sending.map_err(|_elapsed| Error::HttpResponseTimeout)? {
+                Ok(response) => {
+                    self.keep(to, sender);
+                    return Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()));
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // The other side closed a kept connection just now: nothing of the request has left.
+                    Some(unsent) if is_kept => {
+                        request = unsent;
+                        n_stale += 1;
+                    }
+                    _ => return Err(of_exchange(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, host: &str, port: u16, tls: bool) -> Result<SendRequest<WasiBody>, Error> {
+        let stream = self.connect_to_any(host, port).await?;
+        if tls {
+            self.handshake(tls::connect(host, stream).await?).await
+        } else {
+            self.handshake(stream).await
+        }
+    }
+
+    /// The first of the name's addresses that takes the connection; else the failure of the last.
+    async fn connect_to_any(&self, host: &str, port: u16) -> Result<Stream, Error> {
+        let attachment = &self.inner.attachment;
+        let addresses = attachment.resolve(host).await.map_err(|error| of_name(&error))?;
+        let mut failure = Error::DestinationNotFound;
+        for ip in addresses {
+            match attachment.connect_as(SocketAddr::new(ip, port), SocketKind::OutboundHttp).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = of_connect(&error),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<SendRequest<WasiBody>, Error>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) =
+            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(of_exchange)?;
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                // What goes wrong here is told to whoever waits for the response.
+                _ended = connection => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Puts the connection back once the response is read to its end, and closes it when nobody wants it for long.
+    fn keep(&self, to: Destination, mut sender: SendRequest<WasiBody>) {
+        let client = Arc::downgrade(&self.inner);
+        self.inner.tasks.spawn(async move {
+            if sender.ready().await.is_err() {
+                return;
+            }
+            let Some(id) = client.upgrade().and_then(|client| client.idle().put(&to, sender)) else { return };
+            sleep(IDLE).await;
+            if let Some(client) = client.upgrade() {
+                client.idle().expire(&to, id);
+            }
+        });
+    }
+}
+
+impl Inner {
+    fn idle(&self) -> MutexGuard<'_, Pool<SendRequest<WasiBody>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands in the request's first line: a server is asked for a path, only a proxy for a whole URI.
+fn origin_form(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Uri::from(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_for_a_path() {
+        let ask = |uri: &str| origin_form(&uri.parse().unwrap()).to_string();
+        assert_eq!(ask("http://web:8080/a/b?c=d"), "/a/b?c=d");
+        assert_eq!(ask("http://web"), "/");
+        assert_eq!(ask("https://web?x"), "/?x");
+    }
+}
