@@ -274,7 +274,7 @@ impl UdpSocket {
         }
         let target = network.route(Some(&self.pod), to, Protocol::Udp)?;
         let (Target::Pod(_, at) | Target::Outside(at)) = &target;
-        if *at != to && !at.ip().is_loopback() {
+        if *at != to && !to.ip().is_unspecified() {
             let mut state = lock(&self.state);
             if state.flows.len() >= MAX_FLOWS {
                 let eldest = state.flows.iter().min_by_key(|(_, (_, last))| *last).map(|(to, _)| *to);
