@@ -1,0 +1,381 @@
+//! What to do next for a pod: the decision, with no IO.
+//!
+//! [`plan_pod`] looks at the spec, at what runs, and at the clock, and says which actions bring the one nearer to the
+//! other, in order. It is asked again after every change, so it only ever says the next steps; an action that fails
+//! leaves a state from which the next plan follows. When nothing is to be done now, `look_again` says when time alone
+//! may change that.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::{
+    probe::{self, ProbeKind},
+    spec::{self, Role},
+    state::{ContainerState, Ending, PodState, Run, Step},
+};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Remember why the pod ends.
+    End(Ending),
+    /// Make or refresh its volumes.
+    MountVolumes,
+    /// Give it its address.
+    CreateSandbox,
+    /// Look how much its volumes hold.
+    MeasureVolumes,
+    /// Run a container, for the first time or again.
+    Start(usize),
+    /// A container waits for its back-off to pass.
+    BackOff(usize, Timestamp),
+    /// Tell a container to end.
+    Stop { container: usize, grace: Duration, message: String },
+    /// End a container now.
+    Kill(usize),
+    /// A container is to be killed earlier than was said before.
+    KillBy(usize, Timestamp),
+    /// Ask a container how it is.
+    Probe(usize, ProbeKind),
+    /// Give back the pod's address and volumes.
+    TearDown,
+    /// Report that the object can go.
+    ReportEnded,
+}
+
+/// What to do now, and when to look again if nothing happens meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PodActions {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) look_again: Option<Timestamp>,
+}
+
+impl PodActions {
+    fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn at(&mut self, time: Timestamp) {
+        self.look_again = Some(self.look_again.map_or(time, |earlier| earlier.min(time)));
+    }
+}
+
+/// Decides the next steps for a pod.
+pub(crate) fn plan_pod(pod: &Pod, state: &PodState, now: Timestamp) -> PodActions {
+    let mut plan = PodActions::default();
+    let deleted = spec::deletion_timestamp(pod).is_some();
+    if state.torn_down {
+        if deleted && !state.reported_ended && state.ending != Some(Ending::Gone) {
+            plan.push(Action::ReportEnded);
+        }
+        return plan;
+    }
+    let decided = match &state.ending {
+        Some(ending) => Some(ending.clone()),
+        None => {
+            let ending = ending(pod, state, now, &mut plan);
+            plan.actions.extend(ending.clone().map(Action::End));
+            ending
+        }
+    };
+    match decided {
+        Some(ending) => end(pod, state, &ending, now, &mut plan),
+        None => proceed(pod, state, now, &mut plan),
+    }
+    plan
+}
+
+/// Why the pod as a whole is to end, if it is.
+fn ending(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut PodActions) -> Option<Ending> {
+    if spec::deletion_timestamp(pod).is_some() {
+        return Some(Ending::Deleted);
+    }
+    if let Some(deadline) = spec::deadline(pod, state.started_at) {
+        if deadline <= now {
+            return Some(Ending::DeadlineExceeded);
+        }
+        plan.at(deadline);
+    }
+    is_finished(pod, state).then_some(Ending::Finished)
+}
+
+/// Whether no container of the pod will run again.
+fn is_finished(pod: &Pod, state: &PodState) -> bool {
+    let for_good = |index: usize, container: &ContainerState| {
+        container.exited().is_some_and(|end| !spec::restart_policy(pod, index).restarts(end.exit_code))
+    };
+    let each = || state.containers.iter().enumerate();
+    let failed_init = each().any(|(index, container)| {
+        spec::role(pod, index) == Role::Init
+            && for_good(index, container)
+            && container.exited().is_some_and(|end| end.exit_code != 0)
+    });
+    let mut mains = each().filter(|(index, _)| spec::role(pod, *index) == Role::Main).peekable();
+    failed_init || mains.peek().is_some() && mains.all(|(index, container)| for_good(index, container))
+}
+
+/// Ends what runs, mains before sidecars, then gives everything back.
+fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut PodActions) {
+    let by = match ending {
+        Ending::Gone => Some(now),
+        Ending::Shutdown { kill_at } => Some(*kill_at),
+        _ => spec::deletion_timestamp(pod),
+    };
+    let running =
+        || state.containers.iter().enumerate().filter(|(_, container)| container.running().is_some());
+    let is_main = |index: usize| spec::role(pod, index) != Role::Sidecar;
+    let mains_run = running().any(|(index, _)| is_main(index));
+    let mut runs = false;
+    for (index, container) in running() {
+        runs = true;
+        let Some(run) = container.running() else { continue };
+        match (run.kill_at, by) {
+            _ if run.killed => {}
+            (Some(kill_at), Some(by)) if by < kill_at => plan.push(Action::KillBy(index, by.max(now))),
+            (Some(kill_at), _) if kill_at <= now => plan.push(Action::Kill(index)),
+            (Some(kill_at), _) => plan.at(kill_at),
+            (None, _) if mains_run && !is_main(index) => {}
+            (None, by) => {
+                let grace = spec::grace(pod);
+                let left = by.map_or(grace, |by| {
+                    grace.min(Duration::try_from(by.duration_since(now)).unwrap_or(Duration::ZERO))
+                });
+                let message = format!("Stopping container {}", name(pod, index));
+                plan.push(Action::Stop { container: index, grace: left, message });
+            }
+        }
+    }
+    if !runs {
+        plan.push(Action::TearDown);
+    }
+}
+
+/// Brings the pod on its way: volumes, sandbox, init containers one after the other, then all others.
+fn proceed(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut PodActions) {
+    if !step(&state.volumes, Action::MountVolumes, now, plan) {
+        return;
+    }
+    if !step(&state.sandbox, Action::CreateSandbox, now, plan) {
+        return;
+    }
+    if let Some(at) = state.measure_at {
+        if at <= now {
+            plan.push(Action::MeasureVolumes);
+        } else {
+            plan.at(at);
+        }
+    }
+    for (index, container) in state.containers.iter().enumerate() {
+        match spec::role(pod, index) {
+            Role::Init => {
+                let done = container.exited().is_some_and(|end| end.exit_code == 0);
+                if !done {
+                    drive(pod, index, container, now, plan);
+                    return;
+                }
+            }
+            Role::Sidecar => {
+                drive(pod, index, container, now, plan);
+                if !container.running().is_some_and(|run| run.started) && !has_been_up(state, index) {
+                    return;
+                }
+            }
+            Role::Main => drive(pod, index, container, now, plan),
+        }
+    }
+}
+
+/// Whether containers after this one have begun already: a sidecar that restarts does not hold them up again.
+fn has_been_up(state: &PodState, index: usize) -> bool {
+    let begun = |container: &ContainerState| match &container.run {
+        Run::Waiting { .. } => container.last.is_some(),
+        Run::Running(_) | Run::Exited(_) => true,
+    };
+    state.containers.iter().skip(index + 1).any(begun)
+}
+
+/// Plans a preparatory step; whether the next may follow it.
+fn step(step: &Step, action: Action, now: Timestamp, plan: &mut PodActions) -> bool {
+    match step {
+        Step::Done => true,
+        Step::Failed { retry_at, .. } if *retry_at > now => {
+            plan.at(*retry_at);
+            false
+        }
+        // The rest follows in the same plan: who acts stops at the first failure.
+        Step::Todo | Step::Stale | Step::Failed { .. } => {
+            plan.push(action);
+            true
+        }
+    }
+}
+
+/// The next step of one container that should run.
+fn drive(pod: &Pod, index: usize, container: &ContainerState, now: Timestamp, plan: &mut PodActions) {
+    match &container.run {
+        Run::Waiting { retry_at: Some(retry_at), .. } if *retry_at > now => plan.at(*retry_at),
+        // Waiting -> Running
+        Run::Waiting { .. } => plan.push(Action::Start(index)),
+        // Running -> Running | Exited
+        Run::Running(run) => match run.kill_at {
+            _ if run.killed => {}
+            Some(kill_at) if kill_at <= now => plan.push(Action::Kill(index)),
+            Some(kill_at) => plan.at(kill_at),
+            None => watch(pod, index, container, run.started, now, plan),
+        },
+        // Exited -> Running
+        Run::Exited(end) if spec::restart_policy(pod, index).restarts(end.exit_code) => {
+            match container.backoff.until(end.finished_at.unwrap_or(now), now) {
+                None => plan.push(Action::Start(index)),
+                Some(until) if container.backing_off != Some(until) => {
+                    plan.push(Action::BackOff(index, until))
+                }
+                Some(until) => plan.at(until),
+            }
+        }
+        Run::Exited(_) => {}
+    }
+}
+
+/// Asks a running container how it is, and ends it when the answers say so.
+fn watch(
+    pod: &Pod,
+    index: usize,
+    container: &ContainerState,
+    started: bool,
+    now: Timestamp,
+    plan: &mut PodActions,
+) {
+    let (Some(probes), Some(spec)) = (&container.probes, spec::container(pod, index)) else { return };
+    for kind in probe::active(spec, started) {
+        let Some(probe) = probe::of(spec, kind) else { continue };
+        let course = probes.course(kind);
+        if course.has_failed() && kind != ProbeKind::Readiness {
+            let message = format!("Container {} failed {} probe, will be restarted", spec.name, kind.word());
+            let grace = probe.termination_grace_period_seconds.map_or_else(
+                || spec::grace(pod),
+                |secs| Duration::from_secs(u64::try_from(secs).unwrap_or(0)),
+            );
+            plan.push(Action::Stop { container: index, grace, message });
+            return;
+        }
+        match course.due {
+            Some(due) if due <= now => plan.push(Action::Probe(index, kind)),
+            Some(due) => plan.at(due),
+            None => {}
+        }
+    }
+}
+
+fn name(pod: &Pod, index: usize) -> &str {
+    spec::container(pod, index).map_or("", |container| container.name.as_str())
+}
+
+/// When a container told to end at `now` with this grace is killed.
+pub(crate) fn kill_time(now: Timestamp, grace: Duration) -> Timestamp {
+    SignedDuration::try_from(grace)
+        .ok()
+        .and_then(|grace| now.checked_add(grace).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{pod, state};
+    use expect_test::{Expect, expect};
+
+    /// `spec` is a pod in short (`Never init:a side:b c`), `state` its containers (`a:exit0 b:run c:wait`), with all
+    /// preparations done unless it says `new`.
+    fn check(spec: &str, text: &str, expect: Expect) {
+        let pod = pod(spec);
+        let now = Timestamp::from_second(1000).unwrap();
+        let plan = plan_pod(&pod, &state(&pod, text, now), now);
+        let mut lines: Vec<String> = plan.actions.iter().map(|action| format!("{action:?}")).collect();
+        lines
+            .extend(plan.look_again.map(|at| format!("look again in {}s", at.duration_since(now).as_secs())));
+        expect.assert_eq(&lines.join("; "));
+    }
+
+    #[test]
+    fn a_new_pod_gets_volumes_an_address_and_its_containers() {
+        check("Always a b", "new", expect!["MountVolumes; CreateSandbox; Start(0); Start(1)"]);
+        check("Always a b", "a:run b:run", expect![""]);
+        check("Always a b", "a:run b:wait", expect!["Start(1)"]);
+        check("Always a", "a:wait+5", expect!["look again in 5s"]);
+    }
+
+    #[test]
+    fn init_containers_run_in_order_and_before_the_others() {
+        check("Always init:i init:j a", "i:wait j:wait a:wait", expect!["Start(0)"]);
+        check("Always init:i init:j a", "i:run j:wait a:wait", expect![""]);
+        check("Always init:i init:j a", "i:exit0 j:wait a:wait", expect!["Start(1)"]);
+        check("Always init:i init:j a", "i:exit0 j:exit0 a:wait", expect!["Start(2)"]);
+        check("Always init:i a", "i:exit1 a:wait", expect!["Start(0)"]);
+        check("Never init:i a", "i:exit1 a:wait", expect!["End(Finished); TearDown"]);
+    }
+
+    #[test]
+    fn sidecars_stay_beside_the_others_and_end_after_them() {
+        check("Always side:s a", "s:wait a:wait", expect!["Start(0)"]);
+        check("Always side:s a", "s:run a:wait", expect!["Start(1)"]);
+        check("Always side:s a", "s:unstarted a:wait", expect![""]);
+        check("Always side:s a", "s:exit0 a:run", expect!["Start(0)"]);
+        check(
+            "Never side:s a",
+            "s:run a:exit0",
+            expect![[r#"End(Finished); Stop { container: 0, grace: 30s, message: "Stopping container s" }"#]],
+        );
+        check(
+            "Always side:s a deleted30",
+            "s:run a:run",
+            expect![[r#"End(Deleted); Stop { container: 1, grace: 30s, message: "Stopping container a" }"#]],
+        );
+    }
+
+    #[test]
+    fn what_has_ended_is_run_again_as_the_policy_says_with_a_back_off() {
+        check("Always a", "a:exit0", expect!["Start(0)"]);
+        check("OnFailure a", "a:exit0", expect!["End(Finished); TearDown"]);
+        check("OnFailure a", "a:exit3", expect!["Start(0)"]);
+        check("Never a", "a:exit3", expect!["End(Finished); TearDown"]);
+        check("Never a b", "a:exit3 b:run", expect![""]);
+        check("Always a", "a:crash", expect!["BackOff(0, 1970-01-01T00:16:50Z)"]);
+        check("Always a", "a:backoff", expect!["look again in 10s"]);
+    }
+
+    #[test]
+    fn a_deleted_pod_is_ended_within_its_grace() {
+        check(
+            "Always a deleted30",
+            "a:run",
+            expect![[r#"End(Deleted); Stop { container: 0, grace: 30s, message: "Stopping container a" }"#]],
+        );
+        check("Always a deleted30", "a:stop5 deleting", expect!["look again in 5s"]);
+        check("Always a deleted30", "a:stop0 deleting", expect!["Kill(0)"]);
+        check("Always a deleted1", "a:stop5 deleting", expect!["KillBy(0, 1970-01-01T00:16:41Z)"]);
+        check("Always a deleted30", "a:exit0 deleting", expect!["TearDown"]);
+        check("Always a deleted30", "a:exit0 deleting torn", expect!["ReportEnded"]);
+        check("Always a deleted30", "new", expect!["End(Deleted); TearDown"]);
+        check(
+            "Always a",
+            "a:run gone",
+            expect![[r#"Stop { container: 0, grace: 0ns, message: "Stopping container a" }"#]],
+        );
+        check("Always a", "a:exit0 gone torn", expect![""]);
+    }
+
+    #[test]
+    fn a_pod_is_not_active_beyond_its_deadline() {
+        check("Always a deadline60", "a:run", expect!["look again in 50s"]);
+        check(
+            "Always a deadline5",
+            "a:run",
+            expect![[
+                r#"End(DeadlineExceeded); Stop { container: 0, grace: 30s, message: "Stopping container a" }"#
+            ]],
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Quantities of CPU and memory, as far as a node needs them.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// A quantity in thousandths, rounded up; `None` if it is not one.
+pub(crate) fn millis(quantity: &Quantity) -> Option<i128> {
+    let text = quantity.0.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-')).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (numerator, denominator): (i128, i128) = match suffix {
+        "n" => (1, 1_000_000),
+        "u" => (1, 1_000),
+        "m" => (1, 1),
+        "" => (1_000, 1),
+        "k" => (1_000_000, 1),
+        "M" => (1_000 * 1_000_000, 1),
+        "G" => (1_000 * 1_000_000_000, 1),
+        "T" => (1_000 * 1_000_000_000_000, 1),
+        "P" => (1_000 * 1_000_000_000_000_000, 1),
+        "E" => (1_000 * 1_000_000_000_000_000_000, 1),
+        "Ki" => (1_000 << 10, 1),
+        "Mi" => (1_000 << 20, 1),
+        "Gi" => (1_000 << 30, 1),
+        "Ti" => (1_000 << 40, 1),
+        "Pi" => (1_000 << 50, 1),
+        "Ei" => (1_000 << 60, 1),
+        exponent => {
+            let exponent: u32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            (1_000_i128.checked_mul(10_i128.checked_pow(exponent)?)?, 1)
+        }
+    };
+    let (negative, number) = match number.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.len() > 18 {
+        return None;
+    }
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let scale = denominator.checked_mul(10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
+    let value = digits.checked_mul(numerator)?;
+    let rounded = value.checked_add(scale - 1)? / scale;
+    Some(if negative { -rounded } else { rounded })
+}
+
+/// A quantity in whole units, rounded up; not negative.
+pub(crate) fn units(quantity: &Quantity) -> Option<u64> {
+    u64::try_from(millis(quantity)?.checked_add(999)? / 1000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_in_every_notation() {
+        let check = |text: &str, expect: Option<i128>| {
+            assert_eq!(millis(&Quantity(text.to_owned())), expect, "{text}")
+        };
+        check("1", Some(1000));
+        check("250m", Some(250));
+        check("0.5", Some(500));
+        check(".5", Some(500));
+        check("1.5Gi", Some(1_610_612_736_000));
+        check("128Mi", Some(134_217_728_000));
+        check("1e3", Some(1_000_000));
+        check("100u", Some(1));
+        check("-1", Some(-1000));
+        check("x", None);
+        check("", None);
+        check("1Zi", None);
+        assert_eq!(units(&Quantity("1500m".to_owned())), Some(2));
+        assert_eq!(units(&Quantity("64Ki".to_owned())), Some(65_536));
+    }
+}

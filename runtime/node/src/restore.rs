@@ -1,0 +1,117 @@
+//! A pod seen for the first time by this process: what is known of it from its object.
+//!
+//! The status in the API is the node's memory: restart counts, earlier ends and the address come from there, and no
+//! second copy on disk can contradict it.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+
+use crate::{
+    spec::{self, RestartPolicy},
+    state::{ContainerState, Ending, PodState, Run, Terminated},
+};
+
+/// The state of a pod as its object tells it.
+pub(crate) fn restore(pod: &Pod, now: Timestamp) -> PodState {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+    let has_ended = matches!(phase, "Succeeded" | "Failed");
+    let known = |name: &str| {
+        let status = status?;
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        lists.into_iter().flatten().flatten().find(|status| status.name == name)
+    };
+    let containers = spec::containers(pod)
+        .enumerate()
+        .map(|(index, container)| {
+            known(&container.name)
+                .map(|status| restore_container(pod, index, status, now))
+                .unwrap_or_default()
+        })
+        .collect();
+    PodState {
+        started_at: status.and_then(|status| Some(status.start_time.as_ref()?.0)).or(Some(now)),
+        containers,
+        ending: has_ended.then_some(Ending::Finished),
+        torn_down: has_ended,
+        frozen: has_ended,
+        ..PodState::default()
+    }
+}
+
+fn restore_container(pod: &Pod, index: usize, status: &ContainerStatus, now: Timestamp) -> ContainerState {
+    let state = status.state.as_ref();
+    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(terminated);
+    let ended = state.and_then(|state| state.terminated.as_ref()).map(terminated);
+    let ran = state.and_then(|state| state.running.as_ref());
+    let run = match (ended, ran) {
+        (Some(end), _) => Run::Exited(end),
+        // It is not known how it ended, only that it does not run any more.
+        (None, Some(running)) if spec::restart_policy(pod, index) == RestartPolicy::Never => {
+            Run::Exited(Terminated {
+                id: status.container_id.clone().unwrap_or_default(),
+                exit_code: 137,
+                reason: "ContainerStatusUnknown".to_owned(),
+                message: "The container could not be located when the node was started again".to_owned(),
+                started_at: running.started_at.as_ref().map(|time| time.0),
+                finished_at: Some(now),
+            })
+        }
+        _ => Run::default(),
+    };
+    ContainerState {
+        run,
+        restarts: status.restart_count,
+        last: last.map(Box::new),
+        image_id: status.image_id.clone(),
+        ..ContainerState::default()
+    }
+}
+
+fn terminated(end: &ContainerStateTerminated) -> Terminated {
+    Terminated {
+        id: end.container_id.clone().unwrap_or_default(),
+        exit_code: end.exit_code,
+        reason: end.reason.clone().unwrap_or_default(),
+        message: end.message.clone().unwrap_or_default(),
+        started_at: end.started_at.as_ref().map(|time| time.0),
+        finished_at: end.finished_at.as_ref().map(|time| time.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{pod, state};
+    use std::net::IpAddr;
+
+    /// The status of a state, given back to a fresh process.
+    fn check(spec: &str, text: &str, expect: &str) {
+        let mut pod = pod(spec);
+        let now = Timestamp::from_second(1000).unwrap();
+        let mut before = state(&pod, text, now);
+        before.containers[0].restarts = 4;
+        pod.status = Some(crate::status::status(&pod, &before, IpAddr::from([127, 0, 0, 1]), &[], now));
+        let after = restore(&pod, now);
+        let container = &after.containers[0];
+        assert_eq!(container.restarts, 4);
+        assert_eq!(after.started_at, before.started_at);
+        let got = match &container.run {
+            Run::Waiting { reason, .. } => format!("waiting {reason}"),
+            Run::Running(_) => "running".to_owned(),
+            Run::Exited(end) => format!("{} {}", end.reason, end.exit_code),
+        };
+        let ended = if after.torn_down { ", ended" } else { "" };
+        assert_eq!(format!("{}{ended}", got.trim()), expect, "{spec} {text}");
+    }
+
+    #[test]
+    fn what_ran_runs_again_with_its_restart_count_and_what_ended_stays_ended() {
+        check("Always a", "a:run", "waiting");
+        check("OnFailure a", "a:run", "waiting");
+        check("Never a", "a:run", "ContainerStatusUnknown 137");
+        check("Never a", "a:exit3 finished", "Error 3, ended");
+        check("Always a", "a:backoff", "waiting");
+        check("Always init:i a", "i:exit0 a:run", "Completed 0");
+    }
+}

@@ -1,0 +1,356 @@
+//! From a container's spec to a running guest.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use runtime_engine::{Extensions, Guest, GuestControl, GuestSpec, Image, ImageKind, Meter, Mount};
+use runtime_host_http::{HttpClient, PodHttp};
+use runtime_host_pod::{PodIdentity, TERMINATION_INTERFACE, Termination};
+use runtime_host_sockets::{AbortHandle, PodNetwork};
+use runtime_images::ImageError;
+use runtime_net::Attachment;
+
+use crate::{
+    downward::Facts,
+    env::{self, Sources},
+    error::chain,
+    guest_http::{self, HttpService, Listening},
+    log_format::Source,
+    log_sink::LogSink,
+    mounts::{self, Places},
+    quantity, spec,
+    worker::{Inner, PodEntry},
+};
+
+/// A look into the local store costs little, so a missing image is found soon after it is loaded.
+const LOOK_FOR_IMAGE: SignedDuration = SignedDuration::from_secs(2);
+/// How long a container waits whose configuration is wrong; a change of what it refers to wakes it earlier.
+const RETRY_CONFIG: SignedDuration = SignedDuration::from_secs(10);
+/// An image not ready by then is being compiled, and the pod's status is told meanwhile.
+const AT_ONCE: Duration = Duration::from_millis(20);
+
+/// What holds a running container.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) id: String,
+    pub(crate) sink: Arc<LogSink>,
+    pub(crate) runs: Runs,
+    /// It was ended at once because it cannot hear the notice.
+    pub(crate) ended_at_once: bool,
+}
+
+/// How it runs.
+#[derive(Debug)]
+pub(crate) enum Runs {
+    /// A program.
+    Program { control: GuestControl, termination: Termination, listens: bool, abort: Option<AbortHandle> },
+    /// Instances by request.
+    Service(HttpService),
+}
+
+/// A started container, and what there is to wait for.
+pub(crate) struct Started {
+    pub(crate) handle: Handle,
+    pub(crate) task: Task,
+    pub(crate) image_id: String,
+}
+
+/// What ends when the container does.
+pub(crate) enum Task {
+    Guest(Guest),
+    Serve(Listening),
+}
+
+/// All that a container's guests are made from; a program is one guest, a service one for each request.
+pub(crate) struct GuestParts {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    mounts: Vec<Mount>,
+    working_dir: Option<String>,
+    memory_bytes: Option<u64>,
+    cpu_millis: Option<u32>,
+    /// The container's limits, shared by the guests of a service.
+    shared: Option<Meter>,
+    sink: Arc<LogSink>,
+    attachment: Attachment,
+    http: HttpClient,
+    identity: Arc<PodIdentity>,
+    termination: Termination,
+}
+
+impl GuestParts {
+    /// What the engine needs for one guest. It is given what its image imports, and nothing else.
+    pub(crate) fn spec(&self, image: &Image) -> (GuestSpec, Option<AbortHandle>) {
+        let imports = |prefix: &str| image.imports().iter().any(|import| import.starts_with(prefix));
+        let mut extensions = Extensions::new();
+        let mut abort = None;
+        if imports("wasi:sockets/") {
+            let network = PodNetwork::new(self.attachment.clone());
+            abort = Some(network.abort_handle());
+            extensions.insert(network);
+        }
+        if imports("wasi:http/") {
+            extensions.insert(PodHttp::new(self.http.clone()));
+        }
+        if imports("wharf:pod/") {
+            extensions.insert(Arc::clone(&self.identity));
+            extensions.insert(self.termination.clone());
+        }
+        let spec = GuestSpec {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            stdout: self.sink.stream(Source::Stdout),
+            stderr: self.sink.stream(Source::Stderr),
+            mounts: self.mounts.clone(),
+            working_dir: self.working_dir.clone(),
+            memory_bytes: self.memory_bytes,
+            cpu_millis: self.cpu_millis,
+            shared: self.shared.clone(),
+            extensions,
+            ..GuestSpec::default()
+        };
+        (spec, abort)
+    }
+}
+
+/// Why a container does not run yet.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_at: Timestamp,
+}
+
+impl NotStarted {
+    fn new(reason: &'static str, message: impl Into<String>, retry_at: Timestamp) -> Self {
+        Self { reason, message: message.into(), retry_at }
+    }
+}
+
+/// Runs a container of a pod that has its volumes and its address.
+pub(crate) async fn start(
+    inner: &Arc<Inner>,
+    entry: &Arc<PodEntry>,
+    pod: &Pod,
+    index: usize,
+    attachment: Attachment,
+) -> Result<Started, NotStarted> {
+    let container = spec::container(pod, index).expect("plans name containers of the spec");
+    let image = image(inner, entry, pod, index, container).await?;
+    let now = Timestamp::now();
+    let config_error =
+        |message: String| NotStarted::new("CreateContainerConfigError", message, now + RETRY_CONFIG);
+    let facts = inner.facts(&attachment.ip().to_string());
+    let env = environment(inner, pod, container, &facts).await.map_err(|message| {
+        inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {message}"));
+        config_error(message)
+    })?;
+    let places = Places::of(&inner.config, pod);
+    let mounts = mounts::of_container(pod, container, &places, &env).map_err(|message| {
+        inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {message}"));
+        config_error(message)
+    })?;
+    let restarts = entry.lock().state.containers[index].restarts;
+    let sink = inner.logs.sink(places.log(&container.name, restarts));
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let limit = |name: &str| limits.and_then(|limits| limits.get(name));
+    let cpu = |quantity: &Quantity| quantity::millis(quantity).and_then(|millis| u32::try_from(millis).ok());
+    let memory_bytes = limit("memory").and_then(quantity::units);
+    let cpu_millis = limit("cpu").and_then(cpu);
+    let termination = Termination::new();
+    let is_service = image.kind() == ImageKind::HttpHandler;
+    let parts = GuestParts {
+        args: env::argv(container, &env),
+        env,
+        mounts,
+        working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+        memory_bytes,
+        cpu_millis,
+        shared: is_service.then(|| Meter::new(memory_bytes, cpu_millis)),
+        sink: Arc::clone(&sink),
+        attachment: attachment.clone(),
+        http: entry.http(&attachment),
+        identity: Arc::new(identity(pod, container, &attachment)),
+        termination: termination.clone(),
+    };
+    let failed = |message: String| {
+        inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {message}"));
+        NotStarted::new("RunContainerError", message, now + RETRY_CONFIG)
+    };
+    inner.event(pod, Some(index), "Normal", "Created", "Container created".to_owned());
+    let (runs, task) = match image.kind() {
+        ImageKind::Command => {
+            let (guest_spec, abort) = parts.spec(&image);
+            let guest = image.start(guest_spec).await.map_err(|error| failed(chain(&error)))?;
+            let listens = image.imports().iter().any(|import| import.starts_with(TERMINATION_INTERFACE));
+            (Runs::Program { control: guest.control(), termination, listens, abort }, Task::Guest(guest))
+        }
+        ImageKind::HttpHandler => {
+            let ports = http_ports(container, inner.config.default_http_port);
+            let (listening, service) =
+                guest_http::listen(Arc::clone(&image), parts, &attachment, &ports).map_err(failed)?;
+            (Runs::Service(service), Task::Serve(listening))
+        }
+    };
+    inner.event(pod, Some(index), "Normal", "Started", "Container started".to_owned());
+    let id = format!("wasm://{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
+    let handle = Handle { id, sink, runs, ended_at_once: false };
+    Ok(Started { handle, task, image_id: format!("sha256:{}", image.digest().hex()) })
+}
+
+/// Finds the container's image as its pull policy says.
+async fn image(
+    inner: &Arc<Inner>,
+    entry: &Arc<PodEntry>,
+    pod: &Pod,
+    index: usize,
+    container: &Container,
+) -> Result<Arc<Image>, NotStarted> {
+    let reference = container.image.as_deref().unwrap_or_default();
+    let failed = |reason| inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {reason}"));
+    let get = inner.images.get(reference);
+    tokio::pin!(get);
+    let image = match tokio::time::timeout(AT_ONCE, &mut get).await {
+        Ok(image) => image,
+        Err(_elapsed) => {
+            inner.report_status(entry).await;
+            get.await
+        }
+    };
+    let now = Timestamp::now();
+    match image {
+        Ok(image) => {
+            entry.lock().state.containers[index].image_backoff = crate::backoff::BackOff::default();
+            let message = format!(
+                "Container image {reference:?} already present on machine and can be accessed by the pod"
+            );
+            inner.event(pod, Some(index), "Normal", "Pulled", message);
+            Ok(image)
+        }
+        Err(ImageError::InvalidReference(why)) => {
+            let message = format!("Failed to apply default image tag {reference:?}: {}", chain(&why));
+            inner.event(pod, Some(index), "Warning", "InspectFailed", message.clone());
+            failed("InvalidImageName");
+            Err(NotStarted::new("InvalidImageName", message, now + RETRY_CONFIG))
+        }
+        Err(ImageError::NotFound { .. }) if spec::pull_policy(container) == "Never" => {
+            let message = format!("Container image {reference:?} is not present with pull policy of Never");
+            if !is_known(entry, index, "ErrImageNeverPull") {
+                inner.event(pod, Some(index), "Warning", "ErrImageNeverPull", message.clone());
+                failed("ErrImageNeverPull");
+            }
+            Err(NotStarted::new("ErrImageNeverPull", message, now + LOOK_FOR_IMAGE))
+        }
+        Err(error @ ImageError::NotFound { .. }) => {
+            Err(pull(inner, entry, pod, index, reference, &chain(&error), now))
+        }
+        Err(error) => {
+            let message = chain(&error);
+            inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {message}"));
+            Err(NotStarted::new("CreateContainerError", message, now + RETRY_CONFIG))
+        }
+    }
+}
+
+fn is_known(entry: &PodEntry, index: usize, reason: &str) -> bool {
+    let data = entry.lock();
+    matches!(&data.state.containers[index].run, crate::state::Run::Waiting { reason: known, .. } if *known == reason)
+}
+
+/// Pulling is not possible yet: it fails, and backs off as it would with a registry that has no such image.
+fn pull(
+    inner: &Arc<Inner>,
+    entry: &Arc<PodEntry>,
+    pod: &Pod,
+    index: usize,
+    reference: &str,
+    why: &str,
+    now: Timestamp,
+) -> NotStarted {
+    let look = now + LOOK_FOR_IMAGE;
+    let known = is_known(entry, index, "ImagePullBackOff");
+    let mut data = entry.lock();
+    let container = &mut data.state.containers[index];
+    let pulled = container.backing_off.unwrap_or(Timestamp::MIN);
+    if pulled > now {
+        let message = format!("Back-off pulling image {reference:?}: ErrImagePull: {why}");
+        drop(data);
+        if !known {
+            inner.event(
+                pod,
+                Some(index),
+                "Normal",
+                "BackOff",
+                format!("Back-off pulling image {reference:?}"),
+            );
+            inner.event(pod, Some(index), "Warning", "Failed", "Error: ImagePullBackOff".to_owned());
+        }
+        return NotStarted::new("ImagePullBackOff", message, look);
+    }
+    container.image_backoff.raise(now, now);
+    container.backing_off = container.image_backoff.until(now, now);
+    drop(data);
+    inner.event(pod, Some(index), "Normal", "Pulling", format!("Pulling image {reference:?}"));
+    inner.event(pod, Some(index), "Warning", "Failed", format!("Failed to pull image {reference:?}: {why}"));
+    inner.event(pod, Some(index), "Warning", "Failed", "Error: ErrImagePull".to_owned());
+    NotStarted::new("ErrImagePull", why, look)
+}
+
+/// The container's variables; reads the objects they come from.
+async fn environment(
+    inner: &Inner,
+    pod: &Pod,
+    container: &Container,
+    facts: &Facts,
+) -> Result<Vec<(String, String)>, String> {
+    let namespace = spec::namespace(pod);
+    let (config_map_names, secret_names) = env::needed(container);
+    let mut config_maps = BTreeMap::new();
+    for name in config_map_names {
+        let found = inner.objects.config_map(namespace, name).await.map_err(|error| chain(&error))?;
+        config_maps.extend(found.map(|map| (name.to_owned(), map)));
+    }
+    let mut secrets = BTreeMap::new();
+    for name in secret_names {
+        let found = inner.objects.secret(namespace, name).await.map_err(|error| chain(&error))?;
+        secrets.extend(found.map(|secret| (name.to_owned(), secret)));
+    }
+    let links = spec::spec(pod).and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    let services = inner.services.variables(namespace, links);
+    env::environment(
+        container,
+        Sources { pod, facts, config_maps: &config_maps, secrets: &secrets, services },
+    )
+}
+
+fn identity(pod: &Pod, container: &Container, attachment: &Attachment) -> PodIdentity {
+    let pairs = |map: &Option<BTreeMap<String, String>>| {
+        map.iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let pod_spec = spec::spec(pod);
+    PodIdentity {
+        name: spec::name(pod).to_owned(),
+        namespace: spec::namespace(pod).to_owned(),
+        uid: spec::uid(pod).to_owned(),
+        hostname: spec::hostname(pod),
+        ip: attachment.ip().to_string(),
+        node: pod_spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        service_account: pod_spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        container: container.name.clone(),
+        labels: pairs(&pod.metadata.labels),
+        annotations: pairs(&pod.metadata.annotations),
+    }
+}
+
+/// The ports an HTTP handler is served on.
+fn http_ports(container: &Container, default: u16) -> Vec<u16> {
+    let declared =
+        container.ports.iter().flatten().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let mut ports: Vec<u16> = declared.filter_map(|port| u16::try_from(port.container_port).ok()).collect();
+    ports.dedup();
+    if ports.is_empty() { vec![default] } else { ports }
+}

@@ -1,0 +1,424 @@
+//! Whole pods on a node, with real guests, a scripted source and a fake store of objects.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use runtime_engine::{Engine, EngineConfig, PoolSizes};
+use runtime_images::Images;
+use runtime_net::{Network, NetworkConfig};
+use runtime_node::{
+    EventRecord, LogRequest, Node, NodeConfig, NodeHandle, NodeReport, Objects, ObjectsError, SourceEvent,
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Writes a line, to stdout.
+const HELLO: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 8) "\10\00\00\00\06\00\00\00hello\n")
+  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 64)))))"#;
+
+/// Ends with code 3.
+const FAILS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (i32.const 3))))"#;
+
+/// Traps.
+const TRAPS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
+
+/// Takes memory until it is refused.
+const GREEDY: &str = r#"(module (memory (export "memory") 1)
+  (func (export "_start") (loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable))"#;
+
+/// Sleeps for an hour.
+const SLEEPS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 3600000000000))
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+
+#[derive(Default)]
+struct Fake {
+    config_maps: Mutex<BTreeMap<String, ConfigMap>>,
+}
+
+#[async_trait::async_trait]
+impl Objects for Fake {
+    async fn config_map(&self, _: &str, name: &str) -> Result<Option<ConfigMap>, ObjectsError> {
+        Ok(self.config_maps.lock().unwrap().get(name).cloned())
+    }
+
+    async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ObjectsError> {
+        Ok(None)
+    }
+}
+
+/// What the node has said so far.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    statuses: BTreeMap<String, PodStatus>,
+    events: Vec<EventRecord>,
+    ended: Vec<String>,
+    n_node: usize,
+    n_lease: usize,
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    source: mpsc::Sender<SourceEvent>,
+    said: watch::Receiver<Said>,
+    handle: NodeHandle,
+    objects: Arc<Fake>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::in_dir(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn in_dir(dir: tempfile::TempDir) -> Self {
+        let config = EngineConfig {
+            cache_dir: Some(dir.path().join("code")),
+            pool: PoolSizes::for_guests(16),
+            ..EngineConfig::default()
+        };
+        let capabilities = [
+            runtime_host_sockets::capability(),
+            runtime_host_http::capability(),
+            runtime_host_pod::capability(),
+        ];
+        let engine = Engine::new(config, &capabilities).unwrap();
+        let images = Images::open(&dir.path().join("images"), engine.clone()).unwrap();
+        let all =
+            [("hello", HELLO), ("fails", FAILS), ("traps", TRAPS), ("greedy", GREEDY), ("sleeps", SLEEPS)];
+        for (name, text) in all {
+            load(&images, dir.path(), name, text).await;
+        }
+        let network = Network::new(NetworkConfig::default()).unwrap();
+        let objects = Arc::new(Fake::default());
+        let config = NodeConfig::new("node-1", dir.path().join("node"));
+        let node =
+            Node::new(config, engine, network, images, Arc::clone(&objects) as Arc<dyn Objects>).unwrap();
+        let handle = node.handle();
+        let (source, events) = mpsc::channel(64);
+        let (reports, mut heard) = mpsc::channel(64);
+        let (say, said) = watch::channel(Said::default());
+        let stop = CancellationToken::new();
+        let tasks = tokio_util::task::TaskTracker::new();
+        let running = tasks.spawn(node.run(events, reports, stop.clone()));
+        tasks.spawn(async move {
+            while let Some(report) = heard.recv().await {
+                say.send_modify(|said| match report {
+                    NodeReport::PodStatus { name, status, .. } => drop(said.statuses.insert(name, *status)),
+                    NodeReport::PodEnded { name, .. } => said.ended.push(name),
+                    NodeReport::Event(event) => said.events.push(event),
+                    NodeReport::Node { .. } => said.n_node += 1,
+                    NodeReport::LeaseRenewed { .. } => said.n_lease += 1,
+                    _ => {}
+                });
+            }
+        });
+        Self { dir, source, said, handle, objects, stop, running }
+    }
+
+    async fn send(&self, pod: &Pod) {
+        self.source.send(SourceEvent::Pod(Arc::new(pod.clone()))).await.unwrap();
+    }
+
+    /// Waits until what was said is so, and gives it.
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Said) -> bool) -> Said {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        match timeout_at(deadline, self.said.wait_for(|said| is_so(said))).await {
+            Ok(said) => said.unwrap().clone(),
+            Err(_elapsed) => panic!("never {what}: {:#?}", self.said.borrow()),
+        }
+    }
+
+    async fn until_status(&mut self, pod: &str, what: &str, is_so: impl Fn(&PodStatus) -> bool) -> PodStatus {
+        let said = self.until(what, |said| said.statuses.get(pod).is_some_and(&is_so)).await;
+        said.statuses[pod].clone()
+    }
+
+    async fn log(&self, request: LogRequest) -> String {
+        let mut stream = self.handle.logs(&request).unwrap();
+        let mut text = Vec::new();
+        while let Some(bytes) = stream.next().await {
+            text.extend_from_slice(&bytes.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.handle.shutdown(Duration::from_secs(5)).await;
+        self.stop.cancel();
+        self.running.await.unwrap();
+        self.dir
+    }
+}
+
+async fn load(images: &Images, dir: &std::path::Path, name: &str, text: &str) {
+    let file = dir.join(format!("{name}.wat"));
+    std::fs::write(&file, text).unwrap();
+    images.load_file(&file, name, Timestamp::now()).await.unwrap();
+}
+
+fn pod(name: &str, policy: &str, image: &str) -> Pod {
+    pod_with(
+        name,
+        policy,
+        json!([{"name": "c", "image": image, "imagePullPolicy": "IfNotPresent"}]),
+        json!({}),
+    )
+}
+
+fn pod_with(name: &str, policy: &str, containers: Value, more: Value) -> Pod {
+    let mut spec = json!({"restartPolicy": policy, "containers": containers, "nodeName": "node-1"});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let metadata =
+        json!({"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+}
+
+fn phase(status: &PodStatus) -> &str {
+    status.phase.as_deref().unwrap_or_default()
+}
+
+fn is_ready(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn waiting(status: &PodStatus) -> String {
+    let first = &status.container_statuses.as_ref().unwrap()[0];
+    let waiting = first.state.as_ref().and_then(|state| state.waiting.as_ref());
+    waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_default()
+}
+
+fn request(pod: &str) -> LogRequest {
+    LogRequest { namespace: "default".to_owned(), pod: pod.to_owned(), ..LogRequest::default() }
+}
+
+fn deleted(pod: &Pod, grace_secs: i64) -> Pod {
+    let mut pod = pod.clone();
+    pod.metadata.deletion_grace_period_seconds = Some(grace_secs);
+    let at = Timestamp::now() + jiff::SignedDuration::from_secs(grace_secs);
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_runs_to_its_end_and_its_log_is_read() {
+    let mut world = World::new().await;
+    world.send(&pod("hello", "Never", "hello")).await;
+    let status = world.until_status("hello", "Succeeded", |status| phase(status) == "Succeeded").await;
+    let container = &status.container_statuses.unwrap()[0];
+    let end = container.state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!((end.exit_code, end.reason.as_deref()), (0, Some("Completed")));
+    assert!(container.image_id.starts_with("sha256:"), "{}", container.image_id);
+    assert!(container.container_id.as_ref().unwrap().starts_with("wasm://"));
+    assert_eq!(world.log(request("hello")).await, "hello\n");
+    let said =
+        world.until("told in events", |said| said.events.iter().any(|event| event.reason == "Started")).await;
+    let reasons: Vec<&str> = said.events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["Pulled", "Created", "Started"]);
+    assert!(said.n_node > 0 && said.n_lease > 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_are_told_in_upstreams_words() {
+    let mut world = World::new().await;
+    let limits = json!({"limits": {"memory": "4Mi"}});
+    world.send(&pod("fails", "Never", "fails")).await;
+    world.send(&pod("traps", "Never", "traps")).await;
+    let greedy = json!([{"name": "c", "image": "greedy", "imagePullPolicy": "Never", "resources": limits}]);
+    world.send(&pod_with("greedy", "Never", greedy, json!({}))).await;
+    for (name, code, reason) in [("fails", 3, "Error"), ("traps", 134, "Error"), ("greedy", 137, "OOMKilled")]
+    {
+        let status = world.until_status(name, "Failed", |status| phase(status) == "Failed").await;
+        let end = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
+        assert_eq!((end.exit_code, end.reason.as_deref()), (code, Some(reason)), "{name}");
+        if name == "traps" {
+            assert!(end.message.unwrap().contains("unreachable"));
+        }
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_fails_is_run_again_and_then_backs_off() {
+    let mut world = World::new().await;
+    world.send(&pod("crash", "Always", "fails")).await;
+    let status =
+        world.until_status("crash", "CrashLoopBackOff", |status| waiting(status) == "CrashLoopBackOff").await;
+    assert_eq!(phase(&status), "Running");
+    let container = &status.container_statuses.unwrap()[0];
+    assert_eq!(container.restart_count, 1);
+    assert_eq!(
+        container.state.as_ref().unwrap().waiting.as_ref().unwrap().message.as_deref(),
+        Some("back-off 10s restarting failed container=c pod=crash_default(uid-crash)")
+    );
+    let last = container.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!(last.exit_code, 3);
+    let said = world.until("told", |said| said.events.iter().any(|event| event.reason == "BackOff")).await;
+    let event = said.events.iter().find(|event| event.reason == "BackOff").unwrap();
+    assert_eq!(event.message, "Back-off restarting failed container c in pod crash_default(uid-crash)");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_pod_is_ready_and_ends_when_it_is_deleted() {
+    let mut world = World::new().await;
+    let sleeper = pod("sleeper", "Always", "sleeps");
+    world.send(&sleeper).await;
+    let status = world.until_status("sleeper", "Ready", is_ready).await;
+    assert_eq!(phase(&status), "Running");
+    assert!(status.pod_ip.is_some());
+    world.send(&deleted(&sleeper, 30)).await;
+    let said = world.until("ended", |said| said.ended == ["sleeper"]).await;
+    let end = said.statuses["sleeper"].container_statuses.as_ref().unwrap()[0]
+        .state
+        .clone()
+        .unwrap()
+        .terminated
+        .unwrap();
+    assert_eq!(end.exit_code, 143, "it cannot hear the notice, so it is ended at once");
+    assert!(said.events.iter().any(|event| event.message == "Stopping container c"));
+    let gone = SourceEvent::PodGone {
+        namespace: "default".to_owned(),
+        name: "sleeper".to_owned(),
+        uid: "uid-sleeper".to_owned(),
+    };
+    world.source.send(gone).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while world.handle.pods() > 0 {
+        assert!(Instant::now() < deadline, "the pod is never forgotten");
+        tokio::task::yield_now().await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_image_backs_off_and_is_found_once_it_is_loaded() {
+    let mut world = World::new().await;
+    world.send(&pod("absent", "Never", "absent")).await;
+    world
+        .send(&pod_with(
+            "never",
+            "Never",
+            json!([{"name": "c", "image": "absent", "imagePullPolicy": "Never"}]),
+            json!({}),
+        ))
+        .await;
+    let status =
+        world.until_status("absent", "ErrImagePull", |status| waiting(status) == "ErrImagePull").await;
+    let message =
+        status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap().message.unwrap();
+    assert!(message.contains("wharf image load"), "{message}");
+    world.until_status("never", "ErrImageNeverPull", |status| waiting(status) == "ErrImageNeverPull").await;
+    world.until_status("absent", "ImagePullBackOff", |status| waiting(status) == "ImagePullBackOff").await;
+    let engine =
+        Engine::new(EngineConfig { pool: PoolSizes::for_guests(2), ..EngineConfig::default() }, &[]).unwrap();
+    let images = Images::open(&world.dir.path().join("images"), engine).unwrap();
+    load(&images, world.dir.path(), "absent", HELLO).await;
+    world.until_status("absent", "Succeeded", |status| phase(status) == "Succeeded").await;
+    world.until_status("never", "Succeeded", |status| phase(status) == "Succeeded").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_waits_for_the_objects_it_names_and_starts_when_they_appear() {
+    let mut world = World::new().await;
+    let env = json!([{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "cfg", "key": "x"}}}]);
+    let containers = json!([{"name": "c", "image": "hello", "imagePullPolicy": "Never", "env": env}]);
+    world.send(&pod_with("env", "Never", containers, json!({}))).await;
+    let volumes = json!({"volumes": [{"name": "v", "configMap": {"name": "cfg"}}]});
+    let containers = json!([{"name": "c", "image": "hello", "imagePullPolicy": "Never",
+        "volumeMounts": [{"name": "v", "mountPath": "/cfg"}]}]);
+    world.send(&pod_with("vol", "Never", containers, volumes)).await;
+    let status = world
+        .until_status("env", "CreateContainerConfigError", |status| {
+            waiting(status) == "CreateContainerConfigError"
+        })
+        .await;
+    let state = status.container_statuses.unwrap()[0].state.clone().unwrap();
+    assert_eq!(state.waiting.unwrap().message.as_deref(), Some("configmap \"cfg\" not found"));
+    let said = world
+        .until("FailedMount", |said| said.events.iter().any(|event| event.reason == "FailedMount"))
+        .await;
+    let event = said.events.iter().find(|event| event.reason == "FailedMount").unwrap();
+    assert_eq!(event.message, "MountVolume.SetUp failed for volume \"v\" : configmap \"cfg\" not found");
+    assert_eq!(waiting(&said.statuses["vol"]), "ContainerCreating");
+    let map = serde_json::from_value(json!({"data": {"x": "1"}})).unwrap();
+    world.objects.config_maps.lock().unwrap().insert("cfg".to_owned(), map);
+    let changed = SourceEvent::ConfigMapChanged { namespace: "default".to_owned(), name: "cfg".to_owned() };
+    world.source.send(changed).await.unwrap();
+    world.until_status("env", "Succeeded", |status| phase(status) == "Succeeded").await;
+    world.until_status("vol", "Succeeded", |status| phase(status) == "Succeeded").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_containers_run_before_the_others() {
+    let mut world = World::new().await;
+    let init = json!({"initContainers": [
+        {"name": "one", "image": "hello", "imagePullPolicy": "Never"},
+        {"name": "two", "image": "hello", "imagePullPolicy": "Never"}]});
+    let containers = json!([{"name": "c", "image": "sleeps", "imagePullPolicy": "Never"}]);
+    world.send(&pod_with("init", "Always", containers, init)).await;
+    let status = world.until_status("init", "Ready", is_ready).await;
+    let codes: Vec<i32> = status
+        .init_container_statuses
+        .unwrap()
+        .iter()
+        .map(|status| status.state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code)
+        .collect();
+    assert_eq!(codes, [0, 0]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_pods_come_back_with_their_restart_counts_and_ended_ones_stay() {
+    let mut world = World::new().await;
+    let mut sleeper = pod("sleeper", "Always", "sleeps");
+    sleeper.status = serde_json::from_value(json!({"containerStatuses": [
+        {"name": "c", "image": "sleeps", "imageID": "", "ready": true, "restartCount": 7, "state": {"running": {}}}],
+        "phase": "Running", "podIP": "10.244.0.77"}))
+    .unwrap();
+    let mut done = pod("done", "Never", "hello");
+    done.status = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
+    let orphan = world.dir.path().join("node/pods/default_orphan_uid-orphan");
+    std::fs::create_dir_all(orphan.join("c")).unwrap();
+    world.send(&sleeper).await;
+    world.send(&done).await;
+    world.source.send(SourceEvent::Synced).await.unwrap();
+    let status = world.until_status("sleeper", "Ready", is_ready).await;
+    assert_eq!(status.container_statuses.unwrap()[0].restart_count, 7);
+    assert_eq!(status.pod_ip.as_deref(), Some("10.244.0.77"));
+    assert!(!world.said.borrow().statuses.contains_key("done"), "a pod that has ended is left alone");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while orphan.exists() {
+        assert!(Instant::now() < deadline, "the orphan's folder stays");
+        tokio::task::yield_now().await;
+    }
+    world.send(&deleted(&done, 0)).await;
+    world.until("ended", |said| said.ended == ["done"]).await;
+    world.stop().await;
+}
