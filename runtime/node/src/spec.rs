@@ -133,8 +133,8 @@ pub(crate) fn hostname(pod: &Pod) -> String {
 }
 
 /// The object an event about a pod, or about one of its containers, refers to.
-pub(crate) fn reference(pod: &Pod, container: Option<usize>) -> ObjectReference {
-    let field_path = container.and_then(|index| {
+pub(crate) fn reference(pod: &Pod, container_index: Option<usize>) -> ObjectReference {
+    let field_path = container_index.and_then(|index| {
         let list = if index < n_init(pod) { "initContainers" } else { "containers" };
         Some(format!("spec.{list}{{{}}}", container(pod, index)?.name))
     });
