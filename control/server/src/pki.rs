@@ -5,6 +5,7 @@
 //! authority itself is never replaced silently, as every kubeconfig handed out trusts it. Reading the certificate that
 //! a client shows is left to `authenticate`.
 
+use crate::private_file::{create_private_dir, read, write_file};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -13,7 +14,6 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -157,11 +157,6 @@ impl Pki {
     pub fn admin_pem(&self) -> (&str, &str) {
         (&self.admin.cert_pem, &self.admin.key_pem)
     }
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-pub fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
-    write_file(path, text, 0o600)
 }
 
 /// Where a client on this host reaches a server that listens on `ip`.
@@ -360,38 +355,6 @@ fn names_of(cert: &X509Certificate<'_>) -> BTreeSet<String> {
         _ => None,
     };
     names.value.general_names.iter().filter_map(text).collect()
-}
-
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::Io { action: "read", path: path.to_owned(), source }),
-    }
-}
-
-fn create_private_dir(dir: &Path) -> Result<(), PkiError> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let create = |source| PkiError::Io { action: "create", path: dir.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(create)?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(create)
-}
-
-fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let failed = |source| PkiError::Io { action: "write", path: path.to_owned(), source };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(name);
-    let mut options = std::fs::OpenOptions::new();
-    // A file left by a crash may have another mode: it goes first.
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
-    let mut file = options.write(true).create_new(true).mode(mode).open(&new).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)
 }
 
 #[cfg(test)]

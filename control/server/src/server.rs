@@ -117,6 +117,11 @@ impl Server {
             true => Err("process is shutting down".to_owned()),
             false => Ok(()),
         });
+        let store = self.registry.store().clone();
+        config.health.add("store", move || match store.is_writable() {
+            true => Ok(()),
+            false => Err("the store takes no writes: it was closed, or its disk has failed".to_owned()),
+        });
         config.metrics.register_objects(self.registry.clone());
         let app = Arc::new(App {
             documents: Documents::new(self.registry.resources().clone(), self.local_addr.to_string()),

@@ -11,6 +11,7 @@ use control_api::object::ResourceId;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The revision of `state`, for those who wait for it.
     revision: watch::Sender<u64>,
+    /// The writer takes no more writes: the store was closed, or the disk has failed.
+    ended: AtomicBool,
 }
 
 /// What is visible now. Locked for a few lines at a time, never across an await.
@@ -61,6 +64,11 @@ impl Shared {
         }
         drop(state);
         self.revision.send_replace(revision);
+    }
+
+    /// The writer takes no more writes from now on.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -97,6 +105,7 @@ impl Store {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { now, ring: Ring::new(options.ring, revision) }),
             revision: watch::Sender::new(revision),
+            ended: AtomicBool::new(false),
         });
         let (requests, queue) = mpsc::channel(writer::BATCH);
         let for_writer = Arc::clone(&shared);
@@ -148,6 +157,11 @@ impl Store {
     /// The revision of the last write, and a way to wait for the next one.
     pub fn revision_changed(&self) -> watch::Receiver<u64> {
         self.shared.revision.subscribe()
+    }
+
+    /// Whether writes are still taken: the store is not closed, and its disk has not failed. Reads go on either way.
+    pub fn is_writable(&self) -> bool {
+        !self.shared.ended.load(Ordering::Relaxed)
     }
 
     /// Ends the store: writes that wait are carried out, later ones refused; returns when the file is closed.

@@ -51,6 +51,9 @@ pub(crate) fn run(disk: Disk, shared: &Shared, mut requests: mpsc::Receiver<Requ
         } else if !batch.is_empty() {
             failed = turn(&disk, shared, batch);
         }
+        if failed || close.is_some() {
+            shared.end();
+        }
         if let Some(closed) = close {
             requests.close();
             drop(disk);

@@ -41,10 +41,8 @@ struct Call {
 }
 
 /// Answers a request that has been let in.
-pub(crate) async fn handle(mut context: Context, body: Incoming) -> Result<Response<Body>, ApiError> {
-    let Some(target) = context.info.resource.take() else { return other(&context) };
-    // Routing reads the whole request again; the target goes back first.
-    context.info.resource = Some(target.clone());
+pub(crate) async fn handle(context: Context, body: Incoming) -> Result<Response<Body>, ApiError> {
+    let Some(target) = context.info.resource.clone() else { return other(&context) };
     let found = match route::route(context.app.registry.resources(), &context.info) {
         Ok(found) => found,
         Err(NoRoute::NotFound) => return Err(ApiError::no_such_path()),
@@ -57,8 +55,8 @@ pub(crate) async fn handle(mut context: Context, body: Incoming) -> Result<Respo
     match found.action {
         Action::Get | Action::GetStatus => call.get(),
         Action::GetScale => call.get_scale(),
-        Action::List => call.list().await,
-        Action::Watch => call.watch().await,
+        Action::List => call.list(),
+        Action::Watch => call.watch(),
         Action::Log => call.log().await,
         Action::Create => call.create(body).await,
         Action::Bind => call.bind(body).await,

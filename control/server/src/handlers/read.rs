@@ -24,7 +24,7 @@ impl Call {
     }
 
     /// Many objects.
-    pub(super) async fn list(&self) -> Result<Response<Body>, ApiError> {
+    pub(super) fn list(&self) -> Result<Response<Body>, ApiError> {
         let output = self.output()?;
         let options = self.list_options()?;
         let list = self.context.app.registry.list(&self.resource, self.namespace(), &options)?;

@@ -22,7 +22,7 @@ const BATCH: usize = 128;
 
 impl Call {
     /// Events, as they come.
-    pub(super) async fn watch(&self) -> Result<Response<Body>, ApiError> {
+    pub(super) fn watch(&self) -> Result<Response<Body>, ApiError> {
         let app = &self.context.app;
         let output = self.output()?;
         let query = &self.context.query;
