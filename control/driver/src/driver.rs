@@ -28,8 +28,8 @@ pub struct Driver {
     recorder: EventRecorder,
     event_writer: Option<EventWriter>,
     metrics: Arc<DriverMetrics>,
-    /// Says whether nothing is due and nothing runs.
-    idle: watch::Sender<bool>,
+    /// The store's revision at which nothing was due and nothing ran.
+    settled: watch::Sender<u64>,
 }
 
 /// How a plan ended.
@@ -48,7 +48,7 @@ impl Driver {
         let feed = Feed::new(store, registry.resources(), config.root_ca.clone(), registry.now());
         let queue = Queue::new(Backoff { first: config.first_retry, last: config.last_retry });
         let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let idle = watch::Sender::new(false);
+        let settled = watch::Sender::new(0);
         Self {
             registry,
             config,
@@ -72,9 +72,9 @@ impl Driver {
         Arc::clone(&self.metrics)
     }
 
-    /// Tells whether the driver has looked at all there was and nothing is left to do but wait for time or changes.
-    pub fn idle(&self) -> watch::Receiver<bool> {
-        self.idle.subscribe()
+    /// The last revision of the store at which nothing was left to do but wait for time or changes.
+    pub fn settled(&self) -> watch::Receiver<u64> {
+        self.settled.subscribe()
     }
 
     /// Until stopped; then plans that are being carried out are carried to their end.
@@ -88,7 +88,7 @@ impl Driver {
         let started = Instant::now();
         let mut outcomes_of_panics = Vec::new();
         loop {
-            revision.borrow_and_update();
+            let seen = *revision.borrow_and_update();
             self.catch_up();
             for job in self.queue.fire(Instant::now()) {
                 add(&self.metrics.rows[job.0].adds);
@@ -108,7 +108,7 @@ impl Driver {
                 let result = Err(Refusal::Stale("the controller panicked".to_owned()));
                 self.end(Outcome { job, look_again: None, result });
             }
-            self.publish();
+            self.publish(seen);
             let timer = self.queue.next_timer().unwrap_or(started + Duration::from_secs(u64::from(u32::MAX)));
             tokio::select! {
                 biased;
@@ -221,11 +221,12 @@ impl Driver {
     }
 
     /// Publishes the depth of the queue, and whether there is anything left to do.
-    fn publish(&self) {
+    fn publish(&self, seen: u64) {
         for (index, depth) in self.queue.depths() {
             self.metrics.rows[*index].depth.store(*depth, Ordering::Relaxed);
         }
-        let idle = self.queue.is_idle();
-        self.idle.send_if_modified(|before| std::mem::replace(before, idle) != idle);
+        if self.queue.is_idle() {
+            self.settled.send_if_modified(|before| std::mem::replace(before, seen) != seen);
+        }
     }
 }

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Events that may wait to be written.
@@ -51,8 +52,10 @@ impl EventRecorder {
 
     /// Takes an event of a node.
     pub fn record_from(&self, event: EventRecord, host: String) {
+        add(&self.metrics.waiting_events);
         if self.queue.try_send(Heard { event, host }).is_err() {
             add(&self.metrics.dropped_events);
+            self.metrics.waiting_events.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -87,6 +90,7 @@ impl EventWriter {
         let mut batch = Vec::with_capacity(BATCH);
         while self.queue.recv_many(&mut batch, BATCH).await > 0 {
             let now = self.registry.now();
+            let taken = u64::try_from(batch.len()).unwrap_or(0);
             let mut counted: BTreeMap<String, Counted> = BTreeMap::new();
             for heard in batch.drain(..) {
                 if !self.allow(&heard.event, now) {
@@ -101,6 +105,7 @@ impl EventWriter {
             stream::iter(counted.into_values())
                 .for_each_concurrent(BATCH, |counted| async move { write(registry, counted, now).await })
                 .await;
+            self.metrics.waiting_events.fetch_sub(taken, Ordering::Relaxed);
         }
     }
 

@@ -113,17 +113,10 @@ impl Executor {
     async fn together(&self, actions: Vec<Action>) -> Result<(), Refusal> {
         let outcomes = stream::iter(actions.into_iter().map(|action| self.perform(action)));
         let outcomes: Vec<_> = outcomes.buffered(self.parallel_actions.max(1)).collect().await;
-        let mut refusals = outcomes.into_iter().filter_map(Result::err);
         // What the API does not want is worth more than what is merely late.
-        let mut first = None;
-        refusals
-            .try_for_each(|refusal| {
-                let decisive = matches!(refusal, Refusal::Refused(_));
-                first = Some(first.take().filter(|_| !decisive).unwrap_or(refusal));
-                if decisive { Err(()) } else { Ok(()) }
-            })
-            .ok();
-        first.map_or(Ok(()), Err)
+        let mut refusals: Vec<Refusal> = outcomes.into_iter().filter_map(Result::err).collect();
+        refusals.sort_by_key(|refusal| matches!(refusal, Refusal::Stale(_)));
+        refusals.into_iter().next().map_or(Ok(()), Err)
     }
 
     async fn create(&self, resource: &ResourceId, object: Value) -> Result<(), Refusal> {

@@ -24,6 +24,7 @@ mod metrics;
 mod queue;
 
 pub use config::DriverConfig;
+pub use control_plan::EventRecord;
 pub use driver::Driver;
 pub use events::EventRecorder;
 pub use metrics::{DriverMetrics, RowMetrics};

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct DriverMetrics {
     /// One per controller.
     pub rows: Vec<RowMetrics>,
+    /// Events that wait to be written.
+    pub waiting_events: AtomicU64,
     /// Events that were dropped as the queue was full or their source too chatty.
     pub dropped_events: AtomicU64,
 }
@@ -39,7 +41,7 @@ impl DriverMetrics {
             panics: AtomicU64::new(0),
         };
         let rows = control_plan::CONTROLLERS.iter().map(|controller| row(controller.name)).collect();
-        Self { rows, dropped_events: AtomicU64::new(0) }
+        Self { rows, waiting_events: AtomicU64::new(0), dropped_events: AtomicU64::new(0) }
     }
 }
 

@@ -66,7 +66,9 @@ mod tests {
 
     fn check(node: Option<&str>, secs: u64, expect: Expect) {
         let mut world = world(&[]);
-        node.map(|node| add_node(&mut world, node));
+        if let Some(node) = node {
+            add_node(&mut world, node);
+        }
         add_pods(&mut world, "a:running node=n1; b:running node=n2");
         let plan = reconcile(&world, &cluster_key(NODES, "n1"), now() + Duration::from_secs(secs));
         expect.assert_eq(&plan.to_string());
