@@ -10,11 +10,16 @@
 mod address;
 mod bindings;
 mod connection;
+#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod error;
+#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod lookup;
+#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod pod_network;
+#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod tcp;
 mod tcp_host;
+#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod udp;
 mod udp_host;
 

@@ -20,6 +20,7 @@ mod listener;
 mod names;
 mod network;
 mod node_port;
+mod node_port_udp;
 mod pipe;
 mod ports;
 mod quota;

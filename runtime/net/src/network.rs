@@ -4,9 +4,11 @@ use crate::allocator::{AddressPool, Refusal};
 use crate::attachment::{AttachSpec, Attachment, Pod};
 use crate::names::{Candidate, candidates, literal};
 use crate::node_port::{NodePortProblem, NodePorts};
+use crate::ports::Ports;
 use crate::quota::{Quota, SocketLimits};
 use crate::services::{Answer, Service, Services};
 use crate::stream::Stream;
+use crate::udp::Mailbox;
 use crate::{Cidr, EgressPolicy, NameError, NetError, lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -80,6 +82,8 @@ struct Inner {
     services: RwLock<Services>,
     host_endpoints: RwLock<BTreeMap<SocketAddr, SocketAddr>>,
     node_ports: Mutex<NodePorts>,
+    /// UDP ports of the node's own address on the pods' network.
+    node_udp: Mutex<Ports<Arc<Mailbox>>>,
     lookups: Semaphore,
 }
 
@@ -100,6 +104,7 @@ impl Network {
                 services: RwLock::default(),
                 host_endpoints: RwLock::default(),
                 node_ports: Mutex::new(NodePorts::new(config.node_address, runtime)),
+                node_udp: Mutex::new(Ports::new(fastrand::u16(..))),
                 lookups: Semaphore::new(MAX_LOOKUPS),
                 config,
             }),
@@ -254,6 +259,10 @@ impl Network {
 
     pub(crate) fn host_endpoint_of(&self, seen: SocketAddr) -> Option<SocketAddr> {
         self.inner.host_endpoints.read().unwrap_or_else(PoisonError::into_inner).get(&seen).copied()
+    }
+
+    pub(crate) fn node_udp(&self) -> &Mutex<Ports<Arc<Mailbox>>> {
+        &self.inner.node_udp
     }
 
     pub(crate) fn downgrade(&self) -> WeakNetwork {

@@ -6,6 +6,7 @@
 use crate::attachment::Pod;
 use crate::connect::{Target, connect_outside, deliver, try_deliver};
 use crate::network::{Network, WeakNetwork};
+use crate::node_port_udp::{self, Flows};
 use crate::services::{Protocol, Service};
 use crate::stream::Stream;
 use socket2::SockRef;
@@ -14,7 +15,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -62,13 +63,16 @@ pub(crate) struct NodePorts {
 struct Open {
     owner: Owner,
     stop: CancellationToken,
-    listener: Arc<TcpListener>,
+    /// For TCP.
+    listener: Option<Arc<TcpListener>>,
 }
 
 impl Open {
     fn close(&self) {
-        // The port can be bound again at once; the task lets go of the descriptor a little later.
-        let _already_closed = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
+        // A TCP port can be bound again at once; the task lets go of the descriptor a little later.
+        if let Some(listener) = &self.listener {
+            let _already_closed = SockRef::from(&**listener).shutdown(Shutdown::Both);
+        }
         self.stop.cancel();
     }
 }
@@ -128,25 +132,52 @@ impl NodePorts {
             let text = format!("the port belongs to service {namespace}/{name}");
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
-        if port.1 == Protocol::Udp {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "UDP node ports are not served yet"));
-        }
-        let listener = std::net::TcpListener::bind((self.address, port.0))?;
+        let stop = self.stop.child_token();
+        let listener = match port.1 {
+            Protocol::Tcp => Some(self.open_tcp(network, port.0, stop.clone())?),
+            Protocol::Udp => {
+                self.open_udp(network, port.0, stop.clone())?;
+                None
+            }
+        };
+        self.open.insert(port, Open { owner, stop, listener });
+        Ok(())
+    }
+
+    fn open_tcp(
+        &self,
+        network: &Network,
+        port: u16,
+        stop: CancellationToken,
+    ) -> io::Result<Arc<TcpListener>> {
+        let listener = std::net::TcpListener::bind((self.address, port))?;
         listener.set_nonblocking(true)?;
         let listener = {
             let _in_runtime = self.runtime.enter();
             Arc::new(TcpListener::from_std(listener)?)
         };
-        let stop = self.stop.child_token();
         let server = Server {
             network: network.downgrade(),
-            port: port.0,
+            port,
             carried: self.carried.clone(),
             tasks: self.tasks.clone(),
-            stop: stop.clone(),
+            stop,
         };
         self.tasks.spawn_on(server.run(listener.clone()), &self.runtime);
-        self.open.insert(port, Open { owner, stop, listener });
+        Ok(listener)
+    }
+
+    fn open_udp(&self, network: &Network, port: u16, stop: CancellationToken) -> io::Result<()> {
+        let socket = std::net::UdpSocket::bind((self.address, port))?;
+        socket.set_nonblocking(true)?;
+        let socket = {
+            let _in_runtime = self.runtime.enter();
+            Arc::new(UdpSocket::from_std(socket)?)
+        };
+        let network = network.downgrade();
+        let tasks = self.tasks.clone();
+        let server = node_port_udp::Server { network, port, socket, tasks, stop, flows: Flows::default() };
+        self.tasks.spawn_on(server.run(), &self.runtime);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::attachment::Pod;
 use crate::connect::Target;
+use crate::network::Network;
 use crate::quota::Permit;
 use crate::services::Protocol;
 use crate::{NetError, lock};
@@ -45,7 +46,7 @@ struct Waiting {
 
 impl Mailbox {
     /// Leaves a datagram, or drops it when the mailbox is full.
-    fn push(&self, data: Bytes, from: SocketAddr) {
+    pub(crate) fn push(&self, data: Bytes, from: SocketAddr) {
         let waker = {
             let mut state = lock(&self.state);
             let size = data.len() + OVERHEAD;
@@ -61,7 +62,8 @@ impl Mailbox {
         }
     }
 
-    fn poll(&self, cx: Option<&mut Context<'_>>) -> Poll<(Bytes, SocketAddr)> {
+    /// The next datagram; without a context nobody is woken later.
+    pub(crate) fn poll(&self, cx: Option<&mut Context<'_>>) -> Poll<(Bytes, SocketAddr)> {
         let mut state = lock(&self.state);
         match state.queue.pop_front() {
             Some((data, from)) => {
@@ -132,6 +134,10 @@ impl UdpSocket {
     pub fn connect(&self, remote: SocketAddr) -> Result<(), NetError> {
         self.check_family(remote)?;
         let network = self.pod.network()?;
+        if remote.ip() == network.gateway() {
+            lock(&self.state).connected = Some(remote);
+            return Ok(());
+        }
         match network.route(Some(&self.pod), remote, Protocol::Udp) {
             // Who is not there is found out by sending.
             Ok(_) | Err(NetError::Refused(_)) => {}
@@ -170,7 +176,17 @@ impl UdpSocket {
             (None, None) => return Err(NetError::NotConnected),
         };
         self.check_family(to)?;
-        match self.target(to) {
+        let network = self.pod.network()?;
+        if to.ip() == network.gateway() {
+            // The answer to a client of a node port.
+            let mailbox = lock(network.node_udp()).lookup(to).cloned();
+            match mailbox {
+                Some(mailbox) => mailbox.push(data, self.source(to)),
+                None => lock(&self.state).refused = connected.is_some(),
+            }
+            return Ok(());
+        }
+        match self.target(&network, to) {
             Ok(Target::Pod(pod, at)) => {
                 let mailbox = lock(&pod.udp).lookup(at).cloned();
                 match mailbox {
@@ -254,8 +270,7 @@ impl UdpSocket {
     }
 
     /// Where a destination leads: for a Service the endpoint of this flow.
-    fn target(&self, to: SocketAddr) -> Result<Target, NetError> {
-        let network = self.pod.network()?;
+    fn target(&self, network: &Network, to: SocketAddr) -> Result<Target, NetError> {
         let now = Instant::now();
         let kept = {
             let mut state = lock(&self.state);

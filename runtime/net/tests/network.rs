@@ -374,6 +374,35 @@ async fn datagrams_reach_pods_and_services_and_come_back() {
 }
 
 #[tokio::test]
+async fn a_node_port_carries_datagrams_and_their_answers() {
+    let network = network();
+    let dns = pod(&network, "dns");
+    let listening = dns.bind_udp(at("0.0.0.0:80")).expect("free");
+    let port = {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("the host has ports");
+        free.local_addr().expect("it is bound").port()
+    };
+    let mut service = service("dns", None, Some(port), &[&dns]);
+    service.ports[0].protocol = Protocol::Udp;
+    assert!(network.upsert_service(service).is_empty());
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("the host has ports");
+    client.connect(("127.0.0.1", port)).await.expect("it is there");
+    for text in ["one", "two"] {
+        client.send(text.as_bytes()).await.expect("it is open");
+        let (question, from) = listening.recv().await.expect("one came");
+        assert_eq!((&question[..], from.ip()), (text.as_bytes(), network.gateway()));
+        listening.send(question, Some(from)).expect("the node takes it");
+        let mut buffer = [0; 16];
+        let n = timeout(Duration::from_secs(20), client.recv(&mut buffer))
+            .await
+            .expect("in time")
+            .expect("one came");
+        assert_eq!(&buffer[..n], text.as_bytes());
+    }
+    network.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_mailbox_that_is_full_drops() {
     let network = network();
     let (server, client) = (pod(&network, "server"), pod(&network, "client"));
