@@ -24,7 +24,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use runtime_engine::PoolSizes;
 use runtime_net::{Network, NetworkConfig};
-use runtime_node::{Node, NodeConfig, NodeHandle};
+use runtime_node::{LogsError, Node, NodeConfig, NodeHandle};
 use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -131,7 +131,8 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     controllers.spawn(driver.run(controllers_stop.clone()));
     controllers.spawn(source::run(registry, args.node_name, event_sender, controllers_stop.clone()));
     nodes.spawn(node.run(event_receiver, report_sender, node_stop.clone()));
-    let reports = nodes.spawn(sink.run(report_receiver));
+    let (reports_stop, reports) = (CancellationToken::new(), TaskTracker::new());
+    reports.spawn(sink.run(report_receiver, reports_stop.clone()));
     announce(&kubeconfig, reachable(address));
 
     stop_signal.wait().await;
@@ -140,7 +141,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
         handle.shutdown(SHUTDOWN_GRACE).await;
         stop(&controllers, &controllers_stop).await;
         stop(&nodes, &node_stop).await;
-        drop(reports);
+        stop(&reports, &reports_stop).await;
         stop(&servers, &server_stop).await;
         store.close().await;
     };
@@ -213,11 +214,12 @@ fn log_opener(node: NodeHandle) -> LogOpener {
                 timestamps: request.timestamps,
                 limit_bytes: request.limit_bytes,
             };
-            match node.logs(request).await {
+            match node.logs(&request) {
                 Ok(stream) => Ok(stream.boxed()),
                 Err(error) => Err(match error {
-                    runtime_node::LogError::NotFound(text) => LogError::NotFound(text),
-                    runtime_node::LogError::Io(source) => LogError::Internal(source),
+                    LogsError::NotFound(_) => LogError::NotFound(error.to_string()),
+                    LogsError::BadRequest(text) => LogError::BadRequest(text),
+                    LogsError::Io(source) => LogError::Internal(source),
                 }),
             }
         })

@@ -3,7 +3,7 @@
 //! Reports of one pod are written in their order; those of different pods side by side, so that one fsync serves many.
 
 use control_api::{ApiError, Resource, error::Reason, object};
-use control_driver::EventRecorder;
+use control_driver::{EventRecord, EventRecorder};
 use control_registry::{DeleteOptions, Preconditions, Registry, WriteOptions};
 use jiff::Timestamp;
 use runtime_node::NodeReport;
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Writers side by side. A batch of the store takes about as many.
 const WRITERS: usize = 64;
@@ -33,8 +33,8 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Writes what comes until the node has ended and all is written.
-    pub(crate) async fn run(self, mut reports: mpsc::Receiver<NodeReport>) {
+    /// Writes what comes until `stop`, and then what has come.
+    pub(crate) async fn run(self, mut reports: mpsc::Receiver<NodeReport>, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
@@ -48,7 +48,15 @@ impl Sink {
                 sender
             })
             .collect();
-        while let Some(report) = reports.recv().await {
+        loop {
+            let report = tokio::select! {
+                report = reports.recv() => report,
+                () = stop.cancelled(), if !reports.is_closed() => {
+                    reports.close();
+                    continue;
+                }
+            };
+            let Some(report) = report else { break };
             let writer = &writers[shard(&report)];
             writer.send(report).await.expect("a writer runs until its queue is dropped");
         }
@@ -67,13 +75,14 @@ impl Sink {
                 (format!("end of pod {namespace}/{name}"), self.pod_ended(&namespace, &name, uid).await)
             }
             NodeReport::Event(record) => {
-                self.events.record(control_driver::EventRecord {
+                let event = EventRecord {
                     regarding: record.regarding,
                     type_: record.type_,
-                    reason: record.reason,
+                    reason: record.reason.to_owned(),
                     message: record.message,
                     component: "kubelet",
-                });
+                };
+                self.events.record_from(event, self.node.clone());
                 return;
             }
             NodeReport::Node { status } => {

@@ -3,6 +3,8 @@
 //! Each [`Cluster`] has a data directory and a loopback address of its own, so that tests run side by side. Conditions
 //! are waited for with a deadline; a test that fails shows the server's log.
 
+#![expect(clippy::disallowed_methods, reason = "deadlines of tests are those of the real clock")]
+
 use serde_json::Value;
 use std::{
     env, fs,

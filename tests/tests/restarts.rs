@@ -36,8 +36,8 @@ fn the_same_pods_come_back_after_sigterm_and_after_sigkill() {
 #[test]
 fn nothing_acknowledged_is_lost_by_a_kill_in_the_middle_of_writes() {
     let mut cluster = Cluster::with_images(&["web"]);
+    let stop = &AtomicBool::new(false);
     let acknowledged = std::thread::scope(|scope| {
-        let stop = &AtomicBool::new(false);
         let shared = &cluster;
         let writers: Vec<_> = (0..4)
             .map(|writer| {

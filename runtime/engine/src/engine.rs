@@ -153,7 +153,7 @@ impl Engine {
         if let Some(image) = held.upgrade() {
             return Ok(image);
         }
-        let image = match self.from_cache(digest).await {
+        let image = match self.cached(digest).await {
             Some(image) => image?,
             None => {
                 let code = self.0.compiler.compile(content).await?;
@@ -178,7 +178,7 @@ impl Engine {
         if let Some(image) = held.upgrade() {
             return Some(image);
         }
-        let image = self.from_cache(digest).await?.ok()?;
+        let image = self.cached(digest).await?.ok()?;
         *held = Arc::downgrade(&image);
         Some(image)
     }
@@ -218,7 +218,7 @@ impl Engine {
     }
 
     /// `None` where there is no compiled code; an error where there is and it cannot be an image here.
-    async fn from_cache(&self, digest: Digest) -> Option<Result<Arc<Image>, LoadError>> {
+    async fn cached(&self, digest: Digest) -> Option<Result<Arc<Image>, LoadError>> {
         self.0.cache.as_ref()?;
         let engine = self.clone();
         let read = move || {

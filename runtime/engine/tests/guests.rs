@@ -1,5 +1,7 @@
 //! Guests as they are met: good ones, and each way of being bad.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a panic is their answer")]
+
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;

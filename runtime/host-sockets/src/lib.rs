@@ -10,20 +10,19 @@
 mod address;
 mod bindings;
 mod connection;
-#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod error;
-#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod lookup;
-#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod pod_network;
-#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod tcp;
 mod tcp_host;
-#[expect(unreachable_pub, reason = "bindgen! re-exports the resources' types")]
 mod udp;
 mod udp_host;
 
-pub use pod_network::{AbortHandle, PodNetwork};
+pub use error::SocketError;
+pub use lookup::Lookup;
+pub use pod_network::{AbortHandle, NetworkHandle, PodNetwork};
+pub use tcp::TcpSocket;
+pub use udp::{IncomingDatagrams, OutgoingDatagrams, UdpSocket};
 
 use runtime_engine::{Capability, GuestState};
 use wasmtime::component::{HasData, Linker, ResourceTable};
