@@ -58,7 +58,7 @@ impl Driver {
             recorder,
             event_writer: Some(event_writer),
             metrics,
-            idle,
+            settled,
         }
     }
 

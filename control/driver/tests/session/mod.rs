@@ -23,6 +23,9 @@ use tokio_util::task::TaskTracker;
 /// How often the runtime may be asked for more before a scenario counts as stuck.
 const PATIENCE: usize = 2_000_000;
 
+/// How often each task gets its turn before anything is asked.
+const ROUNDS: usize = 20;
+
 pub(crate) struct Session {
     pub(crate) registry: Registry,
     metrics: Arc<DriverMetrics>,
@@ -174,6 +177,10 @@ impl Session {
 
     /// Until controllers, events and nodes have nothing left to do.
     pub(crate) async fn settle(&mut self) {
+        // Timers that have come are taken note of first.
+        for _ in 0..ROUNDS {
+            tokio::task::yield_now().await;
+        }
         for _ in 0..PATIENCE {
             let now = self.registry.store().snapshot().revision();
             let busy =

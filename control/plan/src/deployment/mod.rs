@@ -105,6 +105,8 @@ struct Set {
     after: ReplicaSet,
     /// To tell when it is written.
     event: Option<EventRecord>,
+    /// To tell when it cannot be made; the refusal's message follows.
+    failure: Option<EventRecord>,
 }
 
 impl Set {
@@ -157,7 +159,7 @@ impl Rollout<'_> {
         for set in self.world.replica_sets_of(meta.uid_str()) {
             let mut after = ReplicaSet::clone(set);
             if matches(set) || meta.is_deleting() {
-                self.sets.push(Set { before: Some(Arc::clone(set)), after, event: None });
+                self.sets.push(Set { before: Some(Arc::clone(set)), after, event: None, failure: None });
             } else if let Some(owners) = &mut after.metadata.owner_references {
                 owners.retain(|owner| owner.uid != meta.uid_str());
                 ownership.extend(change_set(set, &after));
@@ -170,7 +172,7 @@ impl Rollout<'_> {
                     let mut after = ReplicaSet::clone(set);
                     let owner = controlled_by::<Deployment>(meta);
                     after.metadata.owner_references.get_or_insert_default().push(owner);
-                    self.sets.push(Set { before: Some(Arc::clone(set)), after, event: None });
+                    self.sets.push(Set { before: Some(Arc::clone(set)), after, event: None, failure: None });
                 }
             }
         }
@@ -314,7 +316,7 @@ impl Rollout<'_> {
             }),
             status: None,
         };
-        self.sets.push(Set { before: None, after: set, event: None });
+        self.sets.push(Set { before: None, after: set, event: None, failure: None });
         let at = self.sets.len() - 1;
         self.new = Some(at);
         let replicas = self.new_replicas();
@@ -324,7 +326,14 @@ impl Rollout<'_> {
             let message = format!("Scaled up replica set {name} from 0 to {replicas}");
             self.sets[at].event = Some(self.event("Normal", "ScalingReplicaSet", message));
         }
-        if self.has_deadline() {
+        let failure = format!("Failed to create new replica set \"{name}\": ");
+        self.sets[at].failure = Some(self.event("Warning", "ReplicaSetCreateError", failure.clone()));
+        if !self.has_deadline() {
+            return;
+        }
+        if let Some(refusal) = self.refusal {
+            self.set_progressing("False", "ReplicaSetCreateError", &format!("{failure}{refusal}"));
+        } else {
             let message = format!("Created new replica set \"{name}\"");
             self.set_progressing("True", "NewReplicaSetCreated", &message);
         }
@@ -350,8 +359,12 @@ fn write_set(set: &Set) -> Option<Action> {
             Action::Create { resource: REPLICA_SETS, object: Box::new(object) }
         }
     };
-    Some(match &set.event {
+    let action = match &set.event {
         Some(event) => action.then_tell(event.clone()),
+        None => action,
+    };
+    Some(match &set.failure {
+        Some(event) => action.or_tell(event.clone()),
         None => action,
     })
 }

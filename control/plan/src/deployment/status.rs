@@ -169,7 +169,7 @@ impl Rollout<'_> {
         from.checked_add(SignedDuration::from_secs(secs.into())).ok()
     }
 
-    /// The condition ReplicaFailure: that of a replica set, or what kept us from making one.
+    /// The condition ReplicaFailure: that of a replica set.
     fn tell_failure(&self, status: &mut DeploymentStatus) {
         let newest_first = self.new.into_iter().chain(self.old_indexes());
         let failures = newest_first.filter_map(|at| {
@@ -179,8 +179,7 @@ impl Rollout<'_> {
         let of_set = failures.into_iter().next().map(|failure| {
             (failure.reason.clone().unwrap_or_default(), failure.message.clone().unwrap_or_default())
         });
-        let of_us = self.refusal.map(|message| ("FailedCreate".to_owned(), message.to_owned()));
-        match of_set.or(of_us) {
+        match of_set {
             Some((reason, message)) => {
                 let condition = conditions::deployment("ReplicaFailure", "True", &reason, &message, self.now);
                 conditions::set(status, condition);

@@ -200,7 +200,10 @@ fn no_progress_within_the_deadline_is_told() {
 #[test]
 fn a_refused_replica_set_becomes_a_condition() {
     let plan = plan(&deployment(1, &json!({})), "", Some("quota"), now());
-    let told =
-        plan.actions.iter().map(Action::to_string).any(|line| line.contains(r#""reason":"FailedCreate""#));
+    let told = plan
+        .actions
+        .iter()
+        .map(Action::to_string)
+        .any(|line| line.contains(r#""reason":"ReplicaSetCreateError""#));
     assert!(told, "{plan}");
 }

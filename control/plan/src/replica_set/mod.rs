@@ -40,7 +40,7 @@ struct View<'a> {
     /// Names of pods that exist: those are not given out again.
     taken: &'a dyn Fn(&str) -> bool,
     /// Active pods per node of all replica sets with the same controller.
-    related: BTreeMap<String, usize>,
+    related: &'a dyn Fn() -> BTreeMap<String, usize>,
     /// Why the last plan was refused.
     refusal: Option<&'a str>,
     now: Timestamp,
@@ -83,7 +83,7 @@ fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
         owned: world.pods_of(uid).map(|pod| &**pod).collect(),
         orphans: world.orphans(&PODS, namespace).filter_map(|(_, pod)| pod.pod()).map(|pod| &**pod).collect(),
         taken: &|name| world.pod(namespace, name).is_some(),
-        related: related_pods(world, replica_set),
+        related: &|| related_pods(world, replica_set),
         refusal: world.refusal(NAME, at),
         now,
     };
@@ -173,7 +173,8 @@ fn manage(view: &View<'_>, active: &[&Pod], wanted: usize) -> Vec<Action> {
     if active.len() < wanted {
         create(view, (wanted - active.len()).min(BURST))
     } else if active.len() > wanted {
-        let victims = victims::choose(active, &view.related, (active.len() - wanted).min(BURST), view.now);
+        let victims =
+            victims::choose(active, &(view.related)(), (active.len() - wanted).min(BURST), view.now);
         vec![Action::Together(victims.into_iter().map(|pod| delete(view.replica_set, pod)).collect())]
     } else {
         Vec::new()
