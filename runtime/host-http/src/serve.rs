@@ -70,7 +70,8 @@ pub enum ServeError {
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Serves the listener until `stop`; then takes no more connections, lets the requests under way end and returns.
+/// Serves the listener until `stop`; then takes no more connections, lets the requests and guests under way end and
+/// returns.
 /// Dropping the future ends everything at once.
 pub async fn serve(
     image: Arc<Image>,
@@ -81,11 +82,12 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let engine = image.engine().clone();
-    let handler = Handler::new(image, template, config, counters).map_err(ServeError::NotAHandler)?;
-    let handler = Arc::new(handler);
     let abort = CancellationToken::new();
     let _abort_on_drop = abort.clone().drop_guard();
     let tasks = TaskTracker::new();
+    let handler = Handler::new(image, template, config, counters, tasks.clone(), abort.clone())
+        .map_err(ServeError::NotAHandler)?;
+    let handler = Arc::new(handler);
     let ended = loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use wasmtime::Store;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::Error;
@@ -40,6 +42,10 @@ pub(crate) struct Handler {
     permits: Arc<Semaphore>,
     n_waiting: AtomicUsize,
     counters: Arc<Counters>,
+    /// Guests that the end of serving waits for.
+    tasks: TaskTracker,
+    /// Ends all guests.
+    abort: CancellationToken,
 }
 
 /// A guest made for a request, before it runs.
@@ -56,10 +62,13 @@ impl Handler {
         template: GuestTemplate,
         config: ServeConfig,
         counters: Arc<Counters>,
+        tasks: TaskTracker,
+        abort: CancellationToken,
     ) -> wasmtime::Result<Self> {
         let pre = ProxyPre::new(image.pre().clone())?;
         let permits = Arc::new(Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { image, pre, template, config, permits, n_waiting: AtomicUsize::new(0), counters })
+        let n_waiting = AtomicUsize::new(0);
+        Ok(Self { image, pre, template, config, permits, n_waiting, counters, tasks, abort })
     }
 
     pub(crate) fn header_timeout(&self) -> Duration {
@@ -80,7 +89,8 @@ impl Handler {
             Err(response) => return *response,
         };
         let alive = Alive(Some(prepared.control.clone()));
-        self.image.engine().spawn(self.clone().run(prepared, permit));
+        let run = self.tasks.track_future(self.clone().run(prepared, permit));
+        self.image.engine().spawn(run);
         match receiver.await {
             Ok(Ok(response)) => {
                 let left = if bodiless { Some(0) } else { length(&response) };
@@ -142,7 +152,10 @@ impl Handler {
         self.counters.begin();
         let control = prepared.control.clone();
         let call = control.run(call(self.pre.clone(), prepared));
-        let ended = timeout(self.config.request_timeout, call).await;
+        let ended = tokio::select! {
+            ended = timeout(self.config.request_timeout, call) => ended,
+            () = self.abort.cancelled() => Ok(Err(Killed)),
+        };
         self.counters.end();
         drop(permit);
         let message = match ended {
