@@ -1,7 +1,7 @@
 //! Logs go to stderr, as text or as JSON lines.
 
 use clap::ValueEnum;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 /// The form of log lines.
@@ -19,7 +19,9 @@ pub(crate) fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr)).init(),
+        LogFormat::Text => registry
+            .with(fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr))
+            .init(),
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
     }
 }

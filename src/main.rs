@@ -32,18 +32,27 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a Kubernetes API and its node
-    #[command(after_help = "Examples:\n  wharf serve\n  wharf serve --listen 127.0.0.1:7443 --data-dir /tmp/wharf\n  \
-                            wharf serve --in-memory --log-format json")]
+    #[command(
+        after_help = "Examples:\n  wharf serve\n  wharf serve --listen 127.0.0.1:7443 --data-dir /tmp/wharf\n  \
+                            wharf serve --in-memory --log-format json"
+    )]
     Serve(serve::ServeArgs),
     /// Run one pod in the foreground, without a server
-    #[command(after_help = "Examples:\n  wharf run hello.wasm world\n  wharf run --env GREETING=hi --dir .:/work:ro hello.wasm\n  \
-                            wharf run -p 8080:8080 function.wasm")]
+    #[command(
+        after_help = "Examples:\n  wharf run hello.wasm world\n  wharf run --env GREETING=hi --dir .:/work:ro hello.wasm\n  \
+                            wharf run -p 8080:8080 function.wasm"
+    )]
     Run(run::RunArgs),
     /// Manage local images
-    #[command(subcommand, after_help = "Examples:\n  wharf image load web.wasm -t web:1.0\n  wharf image ls\n  wharf image rm web:1.0")]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wharf image load web.wasm -t web:1.0\n  wharf image ls\n  wharf image rm web:1.0"
+    )]
     Image(image::ImageCommand),
     /// Print a completion script
-    #[command(after_help = "Examples:\n  wharf completion bash > ~/.local/share/bash-completion/completions/wharf")]
+    #[command(
+        after_help = "Examples:\n  wharf completion bash > ~/.local/share/bash-completion/completions/wharf"
+    )]
     Completion {
         /// The shell to complete for
         shell: clap_complete::Shell,

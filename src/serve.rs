@@ -96,7 +96,8 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let registry = Registry::new(resources, store.clone(), Config::default());
 
     let engine = guests::engine(dir, PoolSizes::from_machine())?;
-    let network = Network::new(NetworkConfig { node_address: args.node_address, ..NetworkConfig::default() })?;
+    let network =
+        Network::new(NetworkConfig { node_address: args.node_address, ..NetworkConfig::default() })?;
     let images = guests::images(dir, &engine)?;
     let config = NodeConfig {
         host_path_roots: args.host_path_root,
@@ -121,11 +122,13 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
         registry.clone(),
         DriverConfig { root_ca: pki.ca_pem().to_owned(), ..DriverConfig::default() },
     );
-    let sink = sink::Sink { registry: registry.clone(), events: driver.events(), node: args.node_name.clone() };
+    let sink =
+        sink::Sink { registry: registry.clone(), events: driver.events(), node: args.node_name.clone() };
     let (event_sender, event_receiver) = mpsc::channel(QUEUE);
     let (report_sender, report_receiver) = mpsc::channel(QUEUE);
 
-    let (controllers_stop, node_stop, server_stop) = <(CancellationToken, CancellationToken, CancellationToken)>::default();
+    let (controllers_stop, node_stop, server_stop) =
+        <(CancellationToken, CancellationToken, CancellationToken)>::default();
     let (controllers, nodes, servers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     servers.spawn(server.run(server_stop.clone()));
     controllers.spawn(driver.run(controllers_stop.clone()));
@@ -171,7 +174,9 @@ fn announce(kubeconfig: &Path, address: SocketAddr) {
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port())
+        }
         _ => address,
     }
 }

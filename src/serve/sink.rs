@@ -69,7 +69,10 @@ impl Sink {
         let (what, written) = match report {
             NodeReport::PodStatus { namespace, name, uid, status } => {
                 let status = serde_json::to_value(status).expect("a status is plain data");
-                (format!("status of pod {namespace}/{name}"), self.pod_status(&namespace, &name, &uid, &status).await)
+                (
+                    format!("status of pod {namespace}/{name}"),
+                    self.pod_status(&namespace, &name, &uid, &status).await,
+                )
             }
             NodeReport::PodEnded { namespace, name, uid } => {
                 (format!("end of pod {namespace}/{name}"), self.pod_ended(&namespace, &name, uid).await)
@@ -95,12 +98,17 @@ impl Sink {
             _ => return,
         };
         if let Err(error) = written {
-            // Nobody waits for the answer. The node reports again when something changes, and the lease comes again.
-            tracing::warn!(%error, "{what} was not written");
+            tracing::error!(%error, "{what} was not written");
         }
     }
 
-    async fn pod_status(&self, namespace: &str, name: &str, uid: &str, status: &Value) -> Result<(), ApiError> {
+    async fn pod_status(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        status: &Value,
+    ) -> Result<(), ApiError> {
         let pods = self.resource("", "v1", "pods");
         self.replace_status(&pods, Some(namespace), name, Some(uid), status).await
     }
@@ -151,7 +159,10 @@ impl Sink {
             Ok(stored) => {
                 let mut lease = stored.value();
                 lease["spec"] = spec;
-                self.registry.update(&leases, namespace, &self.node, None, lease, &self.options()).await.map(drop)
+                self.registry
+                    .update(&leases, namespace, &self.node, None, lease, &self.options())
+                    .await
+                    .map(drop)
             }
             Err(_missing) => {
                 let owner = self.registry.get(&self.resource("", "v1", "nodes"), None, &self.node).ok();
@@ -165,7 +176,9 @@ impl Sink {
                     "metadata": { "name": self.node, "ownerReferences": owner },
                     "spec": spec,
                 });
-                exists_is_fine(self.registry.create(&leases, namespace, lease, &self.options()).await.map(drop))
+                exists_is_fine(
+                    self.registry.create(&leases, namespace, lease, &self.options()).await.map(drop),
+                )
             }
         }
     }
@@ -189,8 +202,15 @@ impl Sink {
             if uid.is_some_and(|uid| uid != object::uid(&object)) {
                 return Ok(());
             }
+            let foreign = uid.map(|_pod| foreign_conditions(&object["status"]));
             object["status"] = status.clone();
-            let written = self.registry.update(resource, namespace, name, Some("status"), object, &self.options()).await;
+            if let Some(foreign) = foreign {
+                add_conditions(&mut object["status"], foreign);
+            }
+            let written = self
+                .registry
+                .update(resource, namespace, name, Some("status"), object, &self.options())
+                .await;
             attempt += 1;
             match written {
                 Err(error) if error.reason == Reason::Conflict && attempt < ATTEMPTS => {
@@ -208,6 +228,30 @@ impl Sink {
 
     fn resource(&self, group: &str, version: &str, plural: &str) -> Arc<Resource> {
         self.registry.resources().by_plural(group, version, plural).expect("a built-in kind").clone()
+    }
+}
+
+/// Conditions of a pod that the node writes; all others (readiness gates, `PodScheduled`) are somebody else's, and the
+/// node's copy of them may be old.
+const OWN_CONDITIONS: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+fn is_foreign(condition: &Value) -> bool {
+    !condition["type"].as_str().is_some_and(|kind| OWN_CONDITIONS.contains(&kind))
+}
+
+/// What others have said in a pod's status.
+fn foreign_conditions(status: &Value) -> Vec<Value> {
+    let conditions = status["conditions"].as_array();
+    conditions.into_iter().flatten().filter(|condition| is_foreign(condition)).cloned().collect()
+}
+
+/// Puts what others have said in the place of the node's copy of it.
+fn add_conditions(status: &mut Value, foreign: Vec<Value>) {
+    if let Some(conditions) = status["conditions"].as_array_mut() {
+        conditions.retain(|condition| {
+            !is_foreign(condition) || foreign.iter().all(|newer| newer["type"] != condition["type"])
+        });
+        conditions.splice(0..0, foreign);
     }
 }
 

@@ -62,7 +62,12 @@ const FOLLOWED: &[Followed] = &[
 ];
 
 /// Feeds the node until `stop`, or until it takes no more.
-pub(crate) async fn run(registry: Registry, node: String, events: mpsc::Sender<SourceEvent>, stop: CancellationToken) {
+pub(crate) async fn run(
+    registry: Registry,
+    node: String,
+    events: mpsc::Sender<SourceEvent>,
+    stop: CancellationToken,
+) {
     let node: Arc<str> = node.into();
     let tasks = TaskTracker::new();
     for followed in FOLLOWED {
@@ -102,13 +107,13 @@ impl Follower {
     /// Tells what is there and what is gone; gives the watch from there on. None: the node has ended.
     async fn list(&mut self) -> Option<control_store::Watch> {
         let (snapshot, watch) = self.registry.store().snapshot_and_watch(&self.followed.resource, None);
-        let mut before = std::mem::take(&mut self.known);
-        for stored in snapshot.list(&self.followed.resource, None) {
-            before.remove(&stored.key);
-            self.tell_present(stored).await?;
+        let vanished: Vec<Key> =
+            self.known.keys().filter(|key| snapshot.get(key).is_none()).cloned().collect();
+        for key in vanished {
+            self.tell_gone(&key).await?;
         }
-        for told in before.into_values() {
-            self.events.send((self.followed.gone)(told)).await.ok()?;
+        for stored in snapshot.list(&self.followed.resource, None) {
+            self.tell_present(stored).await?;
         }
         Some(watch)
     }
@@ -134,19 +139,14 @@ impl Follower {
     }
 
     async fn tell_present(&mut self, stored: &Stored) -> Option<()> {
-        match (self.followed.present)(stored, &self.node) {
-            Some(event) => {
-                let now = told(stored);
-                let uid = now.uid.clone();
-                let before = self.known.insert(stored.key.clone(), now);
-                // Deleted and made again between two looks.
-                if let Some(before) = before.filter(|before| before.uid != uid) {
-                    self.events.send((self.followed.gone)(before)).await.ok()?;
-                }
-                self.events.send(event).await.ok()
-            }
-            None => Some(()),
+        let now = told(stored);
+        // Deleted and made again between two looks: another object, which may not be the node's business yet.
+        if self.known.get(&stored.key).is_some_and(|before| before.uid != now.uid) {
+            self.tell_gone(&stored.key).await?;
         }
+        let Some(event) = (self.followed.present)(stored, &self.node) else { return Some(()) };
+        self.known.insert(stored.key.clone(), now);
+        self.events.send(event).await.ok()
     }
 
     async fn tell_gone(&mut self, key: &Key) -> Option<()> {
@@ -174,7 +174,9 @@ fn told(stored: &Stored) -> Told {
 /// The object as the node's type of it. One that does not decode is told of and passed over: it harms nobody else.
 fn decode<T: DeserializeOwned>(stored: &Stored) -> Option<Arc<T>> {
     serde_json::from_slice(&stored.json)
-        .inspect_err(|error| tracing::error!(object = %stored.key, %error, "an object of the store cannot be read"))
+        .inspect_err(
+            |error| tracing::error!(object = %stored.key, %error, "an object of the store cannot be read"),
+        )
         .ok()
         .map(Arc::new)
 }

@@ -138,6 +138,20 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// A log's files that are there: the current one, then those put aside, the newest first.
+fn newest_first(path: &Path) -> io::Result<Vec<File>> {
+    let mut files: Vec<File> = open(path)?.into_iter().collect();
+    for n in 1_u32.. {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{n}"));
+        match open(Path::new(&aside))? {
+            Some(file) => files.push(file),
+            None => break,
+        }
+    }
+    Ok(files)
+}
+
 /// Goes to where the last `lines` lines begin.
 fn seek_tail(file: &mut File, lines: u64) -> io::Result<()> {
     let mut end = file.seek(SeekFrom::End(0))?;
@@ -199,7 +213,8 @@ impl Reader {
 
     fn read_chunk(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
         if self.file.is_none() {
-            self.file = open(&self.path)?;
+            // Nothing was there at first, so what is there now is read from its beginning.
+            self.file = newest_first(&self.path)?.pop();
         }
         let Some(file) = &mut self.file else { return Ok(0) };
         let mut raw = vec![0; CHUNK];
@@ -225,15 +240,22 @@ impl Reader {
         Ok(n)
     }
 
-    /// When the file read to its end is not the log's current one any more, goes on with that.
+    /// When the file read to its end is not the log's current one any more, goes on with the one after it.
     fn reopen_rotated(&mut self) -> io::Result<bool> {
         let (Some(file), true) = (&self.file, self.live.is_some()) else { return Ok(false) };
-        let Some(current) = open(&self.path)? else { return Ok(false) };
-        if current.metadata()?.ino() == file.metadata()?.ino() {
-            return Ok(false);
+        let inode = file.metadata()?.ino();
+        let mut newer = None;
+        for file in newest_first(&self.path)? {
+            if file.metadata()?.ino() == inode {
+                break;
+            }
+            newer = Some(file);
         }
-        self.file = Some(current);
-        Ok(true)
+        let found = newer.is_some();
+        if found {
+            self.file = newer;
+        }
+        Ok(found)
     }
 
     fn limited(&mut self, mut out: Vec<u8>) -> Vec<u8> {
@@ -294,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn following_a_log_ends_with_the_container_and_crosses_rotations() {
         let dir = tempfile::tempdir().unwrap();
-        let writer = LogWriter::start(20_000, 3).unwrap();
+        let writer = LogWriter::start(20_000, 10).unwrap();
         let sink = writer.sink(dir.path().join("0.log"));
         let request = LogRequest { follow: true, ..LogRequest::default() };
         let stream =

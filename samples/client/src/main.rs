@@ -7,7 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let url = args.next().unwrap_or_else(|| "http://web".to_owned());
     let calls: u32 = args.next().map_or(Ok(1), |calls| calls.parse())?;
-    let authority = url.strip_prefix("http://").ok_or("the URL must start with http://")?.trim_end_matches('/');
+    let authority =
+        url.strip_prefix("http://").ok_or("the URL must start with http://")?.trim_end_matches('/');
     let host = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
     for _ in 0..calls {
         let mut stream = TcpStream::connect(&host)?;

@@ -9,15 +9,15 @@ fn main() -> std::io::Result<()> {
     println!("{} listens on {}:8080", pod.name, pod.ip);
     for stream in listener.incoming() {
         // A client that goes away early is its own affair.
-        if let Err(error) = stream.and_then(|stream| answer(stream, &pod.name)) {
+        if let Err(error) = stream.and_then(|stream| answer(&stream, &pod.name)) {
             eprintln!("request: {error}");
         }
     }
     Ok(())
 }
 
-fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+fn answer(mut stream: &TcpStream, name: &str) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
     let path = request.split(' ').nth(1).unwrap_or("/");

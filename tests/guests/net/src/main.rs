@@ -158,7 +158,10 @@ fn options(address: &str) -> Outcome {
     listener.set_nonblocking(false)?;
     let mut client = TcpStream::connect(listener.local_addr()?)?;
     let (mut server, peer) = listener.accept()?;
-    println!("addresses agree: {}", client.local_addr()? == peer && server.local_addr()? == client.peer_addr()?);
+    println!(
+        "addresses agree: {}",
+        client.local_addr()? == peer && server.local_addr()? == client.peer_addr()?
+    );
     client.set_ttl(32)?;
     client.set_nodelay(true)?;
     println!("ttl {}, nodelay {}", client.ttl()?, client.nodelay()?);

@@ -162,12 +162,12 @@ fn serve(address: &str) -> Outcome {
     let listener = TcpListener::bind(address)?;
     println!("serving");
     for stream in listener.incoming() {
-        let mut stream = stream?;
-        let mut line = String::new();
-        BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+        let stream = stream?;
+        let mut lines = BufReader::new(&stream).lines();
+        while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
         let body = format!("{name} to {}", stream.peer_addr()?.ip());
         let _ = write!(
-            stream,
+            &stream,
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
