@@ -8,7 +8,7 @@ use k8s_openapi::{
 
 use crate::state::{ContainerState, Ending, PodState, Run, Running, Step, Terminated};
 
-/// `Never init:a side:b c deleted30 deadline5`, at the second 1000.
+/// `Never init:a side:b c deleted30 deadline5 newimage`, at the second 1000.
 pub(crate) fn pod(text: &str) -> Pod {
     let mut pod = Pod::default();
     pod.metadata.name = Some("web".to_owned());
@@ -33,6 +33,8 @@ pub(crate) fn pod(text: &str) -> Pod {
             pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(1000 + secs).unwrap()));
         } else if let Some(secs) = word.strip_prefix("deadline") {
             spec.active_deadline_seconds = Some(secs.parse().unwrap());
+        } else if word == "newimage" {
+            spec.containers[0].image = Some("new:2".to_owned());
         } else if matches!(word, "Always" | "OnFailure" | "Never") {
             spec.restart_policy = Some(word.to_owned());
         } else {
@@ -68,10 +70,12 @@ pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
             continue;
         };
         let index = crate::spec::containers(pod).position(|container| container.name == name).unwrap();
+        let image = format!("{name}:1");
         let container = &mut state.containers[index];
         let running = |started: bool, ready: bool, kill_at| {
             Run::Running(Running {
                 id: "wasm://1".to_owned(),
+                image: image.clone(),
                 since: before(5),
                 started,
                 ready,

@@ -40,6 +40,8 @@ mod probe;
 mod prober;
 mod quantity;
 mod restore;
+mod run;
+mod sandbox;
 mod service_env;
 mod services;
 mod spec;

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{NodeStatus, ObjectReference, Pod};
 use runtime_engine::Engine;
 use runtime_images::Images;
 use runtime_net::{Network, NodePortProblem};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -42,6 +42,20 @@ use crate::{
 /// How often the node says that it lives, and for how long that holds.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const LEASE_SECS: i32 = 40;
+/// How often the node's status is sent though nothing has changed.
+const STATUS_EVERY: Duration = Duration::from_secs(300);
+
+/// After so long a silence (the machine slept) others take the node for lost, until it tells its status again.
+const SILENT: SignedDuration = SignedDuration::from_secs(25);
+
+/// What was last told of the node.
+struct Told {
+    at: Instant,
+    /// The last heartbeat, by the clock on the wall.
+    alive: Timestamp,
+    /// Without the times of its heartbeats.
+    status: NodeStatus,
+}
 
 /// A node that is not running yet.
 pub struct Node {
@@ -115,11 +129,12 @@ impl Node {
         let began = Timestamp::now();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = heartbeat.tick() => inner.heartbeat(began).await,
+                _ = heartbeat.tick() => inner.heartbeat(began, &mut told).await,
                 due = inner.timers.due() => {
                     for uid in due {
                         inner.kick_uid(&uid);
@@ -274,11 +289,25 @@ impl Inner {
         }
     }
 
-    async fn heartbeat(&self, began: Timestamp) {
+    /// Renews the lease; the status is sent when it differs from the one `told`, and now and then.
+    async fn heartbeat(&self, began: Timestamp, told: &mut Option<Told>) {
         let images = self.images.list().unwrap_or_default();
         let now = Timestamp::now();
         let measured = Measured { began, now, max_guests: self.engine.limits().guests, images: &images };
-        self.report(NodeReport::Node { status: Box::new(node_status(&self.config, &measured)) }).await;
+        let status = node_status(&self.config, &measured);
+        let mut timeless = status.clone();
+        timeless.conditions.iter_mut().flatten().for_each(|condition| condition.last_heartbeat_time = None);
+        let is_known = told.as_ref().is_some_and(|told| {
+            let awake = now.duration_since(told.alive) < SILENT;
+            awake && told.at.elapsed() < STATUS_EVERY && told.status == timeless
+        });
+        match told {
+            Some(told) if is_known => told.alive = now,
+            _ => *told = Some(Told { at: Instant::now(), alive: now, status: timeless }),
+        }
+        if !is_known {
+            self.report(NodeReport::Node { status: Box::new(status) }).await;
+        }
         self.report(NodeReport::LeaseRenewed { at: now, duration_secs: LEASE_SECS }).await;
     }
 

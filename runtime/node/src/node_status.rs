@@ -108,7 +108,7 @@ fn cpu(millis: u64) -> String {
 /// The largest images first, as upstream lists them, and no more than a status should hold.
 fn images(config: &NodeConfig, records: &[ImageRecord]) -> Vec<ContainerImage> {
     let mut records: Vec<&ImageRecord> = records.iter().collect();
-    records.sort_by(|a, b| b.size.cmp(&a.size));
+    records.sort_by_key(|record| std::cmp::Reverse(record.size));
     let image = |record: &ImageRecord| ContainerImage {
         names: Some(vec![record.name.clone()]),
         size_bytes: i64::try_from(record.size).ok(),

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::{
     probe::{self, ProbeKind},
     spec::{self, Role},
-    state::{ContainerState, Ending, PodState, Run, Step},
+    state::{ContainerState, Ending, PodState, Run, Running, Step},
 };
 
 /// One thing to do.
@@ -223,6 +223,10 @@ fn drive(pod: &Pod, index: usize, container: &ContainerState, now: Timestamp, pl
             _ if run.killed => {}
             Some(kill_at) if kill_at <= now => plan.push(Action::Kill(index)),
             Some(kill_at) => plan.at(kill_at),
+            None if is_changed(pod, index, run) => {
+                let message = format!("Container {} definition changed, will be restarted", name(pod, index));
+                plan.push(Action::Stop { container: index, grace: spec::grace(pod), message });
+            }
             None => watch(pod, index, container, run.started, now, plan),
         },
         // Exited -> Running
@@ -267,6 +271,12 @@ fn watch(
             None => {}
         }
     }
+}
+
+/// Whether a running container's image is another one than its spec names now: the one field that may change.
+fn is_changed(pod: &Pod, index: usize, run: &Running) -> bool {
+    let image = spec::container(pod, index).and_then(|container| container.image.as_deref());
+    image.is_some_and(|image| image != run.image)
 }
 
 fn name(pod: &Pod, index: usize) -> &str {
@@ -365,6 +375,17 @@ mod tests {
             expect![[r#"Stop { container: 0, grace: 0ns, message: "Stopping container a" }"#]],
         );
         check("Always a", "a:exit0 gone torn", expect![""]);
+    }
+
+    #[test]
+    fn a_container_whose_image_changes_is_run_again() {
+        check(
+            "Always a newimage",
+            "a:run",
+            expect![[
+                r#"Stop { container: 0, grace: 30s, message: "Container a definition changed, will be restarted" }"#
+            ]],
+        );
     }
 
     #[test]

@@ -41,11 +41,15 @@ pub(crate) fn restore(pod: &Pod, now: Timestamp) -> PodState {
 
 fn restore_container(pod: &Pod, index: usize, status: &ContainerStatus, now: Timestamp) -> ContainerState {
     let state = status.state.as_ref();
-    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(terminated);
+    let mut last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(terminated);
+    let waiting =
+        state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
     let ended = state.and_then(|state| state.terminated.as_ref()).map(terminated);
     let ran = state.and_then(|state| state.running.as_ref());
     let run = match (ended, ran) {
         (Some(end), _) => Run::Exited(end),
+        // It would have been run again, which counts as a restart.
+        (None, _) if waiting == Some("CrashLoopBackOff") => last.take().map(Run::Exited).unwrap_or_default(),
         // It is not known how it ended, only that it does not run any more.
         (None, Some(running)) if spec::restart_policy(pod, index) == RestartPolicy::Never => {
             Run::Exited(Terminated {
@@ -111,7 +115,7 @@ mod tests {
         check("OnFailure a", "a:run", "waiting");
         check("Never a", "a:run", "ContainerStatusUnknown 137");
         check("Never a", "a:exit3 finished", "Error 3, ended");
-        check("Always a", "a:backoff", "waiting");
+        check("Always a", "a:backoff", "Error 1");
         check("Always init:i a", "i:exit0 a:run", "Completed 0");
     }
 }

@@ -114,6 +114,8 @@ impl Default for Run {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Running {
     pub(crate) id: String,
+    /// The image it was started from, as the spec named it.
+    pub(crate) image: String,
     pub(crate) since: Timestamp,
     /// Its startup probe, if any, has passed, and its postStart hook.
     pub(crate) started: bool,

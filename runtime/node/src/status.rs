@@ -87,7 +87,9 @@ pub(crate) fn phase(pod: &Pod, state: &PodState) -> &'static str {
     };
     let all_begun = mains().all(|(_, container)| begun(container));
     let any_runs = mains().any(|(_, container)| container.running().is_some());
-    if all_begun || any_runs && state.ending.is_some() { "Running" } else { "Pending" }
+    // A pod that ran before the process was restarted does not go back.
+    let ran = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    if ran || all_begun || any_runs && state.ending.is_some() { "Running" } else { "Pending" }
 }
 
 fn why(state: &PodState) -> (Option<String>, Option<String>) {

@@ -10,45 +10,31 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
-    time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
-use runtime_engine::{Engine, Exit, Guest};
+use runtime_engine::Engine;
 use runtime_host_http::HttpClient;
-use runtime_host_sockets::AbortHandle;
 use runtime_images::Images;
-use runtime_net::{AttachSpec, Attachment, Network};
+use runtime_net::{Attachment, Network};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     config::NodeConfig,
-    downward::Facts,
-    error::{chain, head},
-    files::{self, Given},
-    guest_http, hooks, log_reader,
     log_sink::LogWriter,
     messages::{EventRecord, NodeReport, Objects},
-    mounts::{self, Places},
-    plan::{self, Action, plan_pod},
-    probe::{self, Outcome, ProbeKind, Probes},
-    prober,
+    mounts::Places,
+    plan::{Action, plan_pod},
+    run,
     services::Services,
     spec,
-    start::{self, Handle, NotStarted, Runs, Started, Task},
-    state::{Ending, PodState, Run, Running, Step, Terminated},
+    start::Handle,
+    state::{Ending, PodState},
     status,
     timers::Timers,
 };
-
-/// How often volumes with a limit are measured.
-const MEASURE_EVERY: SignedDuration = SignedDuration::from_secs(10);
-/// What a terminated container's message holds at most, in bytes and lines, as upstream bounds it.
-const MAX_MESSAGE: usize = 4096;
-const LOG_MESSAGE: usize = 2048;
-const LOG_MESSAGE_LINES: u64 = 80;
 
 /// The node, shared by all its tasks.
 pub(crate) struct Inner {
@@ -84,9 +70,9 @@ pub(crate) struct PodData {
     pub(crate) pod: Arc<Pod>,
     pub(crate) state: PodState,
     pub(crate) handles: Vec<Option<Handle>>,
-    attachment: Option<Attachment>,
+    pub(crate) attachment: Option<Attachment>,
     /// The connections of its guests' HTTP requests; made when the first guest that makes some is started.
-    http: Option<HttpClient>,
+    pub(crate) http: Option<HttpClient>,
     reported: Option<Box<PodStatus>>,
     /// Events to be sent, in order, by the worker.
     events: Vec<EventRecord>,
@@ -199,7 +185,7 @@ impl Inner {
                 true
             }
             Action::Kill(index) => {
-                self.kill(entry, index);
+                run::kill(entry, index);
                 true
             }
             Action::KillBy(index, at) => {
@@ -240,393 +226,6 @@ impl Inner {
             Ending::Evicted(message) => self.event(pod, None, "Warning", "Evicted", message.clone()),
             Ending::Finished | Ending::Deleted | Ending::Gone | Ending::Shutdown { .. } => {}
         }
-    }
-
-    /// What the downward API tells of this node.
-    pub(crate) fn facts(&self, pod_ip: &str) -> Facts {
-        Facts {
-            pod_ip: pod_ip.to_owned(),
-            host_ip: self.config.address.to_string(),
-            node_cpu_millis: self.config.machine.cpu_millis,
-            node_memory: self.config.machine.memory_bytes,
-        }
-    }
-
-    async fn mount_volumes(&self, entry: &PodEntry, pod: &Arc<Pod>) -> bool {
-        let has_volumes =
-            spec::spec(pod).and_then(|spec| spec.volumes.as_ref()).is_some_and(|volumes| !volumes.is_empty());
-        if !has_volumes {
-            entry.lock().state.volumes = Step::Done;
-            return true;
-        }
-        let given = match self.given(pod).await {
-            Ok(given) => given,
-            Err(message) => return self.mount_failed(entry, pod, "", &message),
-        };
-        let ip = entry.lock().state.ip.clone().unwrap_or_default();
-        let (places, facts) = (Places::of(&self.config, pod), self.facts(&ip));
-        let task = {
-            let pod = Arc::clone(pod);
-            self.tracker.spawn_blocking(move || mounts::set_up(&pod, &places, &given, &facts))
-        };
-        match task.await {
-            Ok(Ok(())) => {
-                let mut data = entry.lock();
-                data.state.volumes = Step::Done;
-                if mounts::has_limits(pod) {
-                    data.state.measure_at = Some(Timestamp::now() + MEASURE_EVERY);
-                }
-                true
-            }
-            Ok(Err(problem)) => self.mount_failed(entry, pod, &problem.volume, &problem.message),
-            Err(error) => self.mount_failed(entry, pod, "", &chain(&error)),
-        }
-    }
-
-    fn mount_failed(&self, entry: &PodEntry, pod: &Pod, volume: &str, message: &str) -> bool {
-        let message = format!("MountVolume.SetUp failed for volume {volume:?} : {message}");
-        self.event(pod, None, "Warning", "FailedMount", message);
-        let mut data = entry.lock();
-        // A refresh that fails leaves the pod with what it has.
-        if data.state.volumes == Step::Stale {
-            data.state.volumes = Step::Done;
-            return true;
-        }
-        data.state.volumes = data.state.volumes.failed(Timestamp::now());
-        false
-    }
-
-    /// Reads the objects that a pod's volumes are made from.
-    async fn given(&self, pod: &Pod) -> Result<Given, String> {
-        let (config_maps, secrets) = files::needed(pod);
-        let namespace = spec::namespace(pod);
-        let mut given = Given::default();
-        for name in config_maps {
-            let found = self.objects.config_map(namespace, name).await.map_err(|error| chain(&error))?;
-            given.config_maps.extend(found.map(|map| (name.to_owned(), map)));
-        }
-        for name in secrets {
-            let found = self.objects.secret(namespace, name).await.map_err(|error| chain(&error))?;
-            given.secrets.extend(found.map(|secret| (name.to_owned(), secret)));
-        }
-        Ok(given)
-    }
-
-    fn create_sandbox(&self, entry: &PodEntry, pod: &Pod) -> bool {
-        let before = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok());
-        let attached = self.network.attach(AttachSpec {
-            namespace: spec::namespace(pod).to_owned(),
-            hostname: spec::hostname(pod),
-            want: before,
-        });
-        let mut data = entry.lock();
-        match attached {
-            Ok(attachment) => {
-                data.state.ip = Some(attachment.ip().to_string());
-                data.attachment = Some(attachment);
-                data.state.sandbox = Step::Done;
-                true
-            }
-            Err(error) => {
-                data.state.sandbox = data.state.sandbox.failed(Timestamp::now());
-                drop(data);
-                let message = format!("Failed to create pod sandbox: {}", chain(&error));
-                self.event(pod, None, "Warning", "FailedCreatePodSandBox", message);
-                false
-            }
-        }
-    }
-
-    async fn measure_volumes(&self, entry: &PodEntry, pod: &Arc<Pod>) {
-        let places = Places::of(&self.config, pod);
-        let task = {
-            let pod = Arc::clone(pod);
-            self.tracker.spawn_blocking(move || mounts::over_limit(&pod, &places))
-        };
-        let over = task.await.ok().flatten();
-        if let Some(message) = &over {
-            self.event(pod, None, "Warning", "Evicted", message.clone());
-        }
-        let mut data = entry.lock();
-        data.state.measure_at = Some(Timestamp::now() + MEASURE_EVERY);
-        if let Some(message) = over {
-            data.state.ending.get_or_insert(Ending::Evicted(message));
-        }
-    }
-
-    async fn start(self: &Arc<Self>, entry: &Arc<PodEntry>, pod: &Arc<Pod>, index: usize) {
-        let attachment = {
-            let mut data = entry.lock();
-            let container = &mut data.state.containers[index];
-            if let Run::Exited(end) = std::mem::take(&mut container.run) {
-                container.backoff.raise(end.finished_at.unwrap_or_default(), Timestamp::now());
-                container.backing_off = None;
-                container.restarts += 1;
-                container.last = Some(Box::new(end));
-            }
-            data.handles[index] = None;
-            data.attachment.clone()
-        };
-        let Some(attachment) = attachment else { return };
-        match start::start(self, entry, pod, index, attachment).await {
-            Ok(started) => self.started(entry, pod, index, started),
-            Err(NotStarted { reason, message, retry_at }) => {
-                let mut data = entry.lock();
-                data.state.containers[index].wait(reason, message, Some(retry_at));
-            }
-        }
-    }
-
-    fn started(self: &Arc<Self>, entry: &Arc<PodEntry>, pod: &Arc<Pod>, index: usize, started: Started) {
-        let container = spec::container(pod, index).expect("plans name containers of the spec");
-        let Started { handle, task, image_id } = started;
-        let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-        let now = Timestamp::now();
-        let is_up = container.startup_probe.is_none() && hook.is_none();
-        let id = handle.id.clone();
-        {
-            let mut data = entry.lock();
-            let state = &mut data.state.containers[index];
-            state.image_id = image_id;
-            state.backing_off = None;
-            state.probes = Probes::of(container, now);
-            state.run = Run::Running(Running {
-                id: id.clone(),
-                since: now,
-                started: is_up,
-                ready: is_up && container.readiness_probe.is_none(),
-                kill_at: None,
-                killed: false,
-            });
-            data.handles[index] = Some(handle);
-        }
-        {
-            let (inner, entry, id) = (Arc::clone(self), Arc::clone(entry), id.clone());
-            match task {
-                Task::Guest(guest) => self.tracker.spawn(inner.wait_for(entry, index, id, guest)),
-                Task::Serve(listening) => {
-                    self.tracker.spawn(guest_http::run(inner, entry, index, id, listening))
-                }
-            };
-        }
-        if hook.is_some() {
-            let (inner, entry, pod) = (Arc::clone(self), Arc::clone(entry), Arc::clone(pod));
-            self.tracker.spawn(async move { inner.post_start(&entry, &pod, index, &id).await });
-        }
-    }
-
-    async fn wait_for(self: Arc<Self>, entry: Arc<PodEntry>, index: usize, id: String, guest: Guest) {
-        let exit = guest.wait().await;
-        self.ended(&entry, index, &id, exit).await;
-    }
-
-    /// Takes in the end of a container's run.
-    pub(crate) async fn ended(self: &Arc<Self>, entry: &Arc<PodEntry>, index: usize, id: &str, exit: Exit) {
-        let sink = entry.lock().handles[index]
-            .as_ref()
-            .filter(|handle| handle.id == id)
-            .map(|handle| Arc::clone(&handle.sink));
-        if let Some(sink) = &sink {
-            sink.finish().await;
-        }
-        let mut data = entry.lock();
-        let ended_at_once = data.handles[index].as_ref().is_some_and(|handle| handle.ended_at_once);
-        let container = spec::container(&data.pod, index);
-        let from_log = container.and_then(|container| container.termination_message_policy.as_deref())
-            == Some("FallbackToLogsOnError");
-        let Some(run) = data.state.containers[index].running().filter(|run| run.id == id) else { return };
-        let (exit_code, reason, mut message) = words(&exit, ended_at_once);
-        if message.is_empty() && from_log && exit_code != 0 {
-            message = sink
-                .map(|sink| log_reader::tail(sink.path(), LOG_MESSAGE_LINES, LOG_MESSAGE))
-                .unwrap_or_default();
-        }
-        let end = Terminated {
-            id: id.to_owned(),
-            exit_code,
-            reason: reason.to_owned(),
-            message: head(&message, MAX_MESSAGE).to_owned(),
-            started_at: Some(run.since),
-            finished_at: Some(Timestamp::now()),
-        };
-        data.state.containers[index].run = Run::Exited(end);
-        data.state.containers[index].probes = None;
-        data.handles[index] = None;
-        drop(data);
-        self.kick(entry);
-    }
-
-    async fn post_start(self: &Arc<Self>, entry: &Arc<PodEntry>, pod: &Arc<Pod>, index: usize, id: &str) {
-        let Some(container) = spec::container(pod, index) else { return };
-        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref())
-        else {
-            return;
-        };
-        let ip = entry.lock().state.ip.clone().unwrap_or_default();
-        let result = hooks::run(&self.network, container, hook, &ip).await;
-        match result {
-            Ok(()) => {
-                let mut data = entry.lock();
-                let run = data.state.containers[index].running_mut().filter(|run| run.id == id);
-                if let Some(run) = run
-                    && container.startup_probe.is_none()
-                {
-                    run.started = true;
-                    run.ready = container.readiness_probe.is_none();
-                }
-            }
-            Err(message) => {
-                self.event(
-                    pod,
-                    Some(index),
-                    "Warning",
-                    "FailedPostStartHook",
-                    format!("PostStartHook failed: {message}"),
-                );
-                self.stop(entry, pod, index, spec::grace(pod), "FailedPostStartHook".to_owned());
-            }
-        }
-        self.kick(entry);
-    }
-
-    /// Tells a container to end; it is killed after its grace.
-    fn stop(
-        self: &Arc<Self>,
-        entry: &Arc<PodEntry>,
-        pod: &Arc<Pod>,
-        index: usize,
-        grace: Duration,
-        message: String,
-    ) {
-        let now = Timestamp::now();
-        {
-            let mut data = entry.lock();
-            let Some(run) = data.state.containers[index].running_mut() else { return };
-            if run.kill_at.is_some() {
-                return;
-            }
-            run.kill_at = Some(plan::kill_time(now, grace));
-            run.ready = false;
-        }
-        self.event(pod, Some(index), "Normal", "Killing", message);
-        if grace.is_zero() {
-            self.kill(entry, index);
-            return;
-        }
-        let container = spec::container(pod, index);
-        let hook = container.and_then(|container| container.lifecycle.as_ref()?.pre_stop.clone());
-        match (hook, container) {
-            (Some(hook), Some(container)) => {
-                let (inner, entry, pod, container) =
-                    (Arc::clone(self), Arc::clone(entry), Arc::clone(pod), container.clone());
-                self.tracker.spawn(async move {
-                    let began = tokio::time::Instant::now();
-                    let ip = entry.lock().state.ip.clone().unwrap_or_default();
-                    let run = hooks::run(&inner.network, &container, &hook, &ip);
-                    if let Ok(Err(message)) = tokio::time::timeout(grace, run).await {
-                        inner.event(
-                            &pod,
-                            Some(index),
-                            "Warning",
-                            "FailedPreStopHook",
-                            format!("PreStopHook failed: {message}"),
-                        );
-                    }
-                    notify(&entry, index, grace.saturating_sub(began.elapsed()));
-                    inner.kick(&entry);
-                });
-            }
-            _ => notify(entry, index, grace),
-        }
-    }
-
-    /// Ends a container now.
-    fn kill(&self, entry: &PodEntry, index: usize) {
-        let mut data = entry.lock();
-        if let Some(run) = data.state.containers[index].running_mut() {
-            run.killed = true;
-        }
-        match data.handles[index].as_ref().map(|handle| &handle.runs) {
-            Some(Runs::Program { control, abort, .. }) => {
-                abort.iter().for_each(AbortHandle::abort);
-                control.kill();
-            }
-            Some(Runs::Service(service)) => service.kill(),
-            None => {}
-        }
-    }
-
-    fn probe(self: &Arc<Self>, entry: &Arc<PodEntry>, pod: &Arc<Pod>, index: usize, kind: ProbeKind) {
-        let (id, ip) = {
-            let mut data = entry.lock();
-            let ip = data.state.ip.clone().unwrap_or_default();
-            let container = &mut data.state.containers[index];
-            if let Some(probes) = &mut container.probes {
-                probes.asked(kind);
-            }
-            let Some(run) = container.running() else { return };
-            (run.id.clone(), ip)
-        };
-        let (inner, entry, pod) = (Arc::clone(self), Arc::clone(entry), Arc::clone(pod));
-        self.tracker.spawn(async move {
-            let Some(container) = spec::container(&pod, index) else { return };
-            let Some(probe) = probe::of(container, kind) else { return };
-            let outcome = prober::ask(&inner.network, container, probe, &ip).await;
-            match &outcome {
-                Outcome::Success => {}
-                Outcome::Failure(why) => {
-                    let message = format!("{} probe failed: {why}", kind.title());
-                    inner.event(&pod, Some(index), "Warning", "Unhealthy", message);
-                }
-                Outcome::Unknown(why) => {
-                    let message =
-                        format!("{} probe errored and resulted in unknown state: {why}", kind.title());
-                    inner.event(&pod, Some(index), "Warning", "Unhealthy", message);
-                }
-            }
-            {
-                let mut data = entry.lock();
-                let state = &mut data.state.containers[index];
-                if state.running().is_none_or(|run| run.id != id) {
-                    return;
-                }
-                let holds = state
-                    .probes
-                    .as_mut()
-                    .and_then(|probes| probes.answered(kind, probe, &outcome, Timestamp::now()));
-                if let (Some(holds), Some(run)) = (holds, state.running_mut()) {
-                    match kind {
-                        ProbeKind::Startup if holds && !run.started => {
-                            run.started = true;
-                            run.ready = container.readiness_probe.is_none() && run.kill_at.is_none();
-                        }
-                        ProbeKind::Readiness => run.ready = holds && run.kill_at.is_none(),
-                        ProbeKind::Startup | ProbeKind::Liveness => {}
-                    }
-                }
-            }
-            inner.kick(&entry);
-        });
-    }
-
-    async fn tear_down(&self, entry: &PodEntry, pod: &Pod) {
-        let (attachment, keep) = {
-            let mut data = entry.lock();
-            data.http = None;
-            (data.attachment.take(), matches!(data.state.ending, Some(Ending::Shutdown { .. })))
-        };
-        if let Some(attachment) = attachment {
-            attachment.detach();
-        }
-        let has_volumes =
-            spec::spec(pod).and_then(|spec| spec.volumes.as_ref()).is_some_and(|volumes| !volumes.is_empty());
-        if has_volumes && !keep {
-            let places = Places::of(&self.config, pod);
-            // What cannot be removed has been logged, and is tried again at the next start.
-            let _ = self.tracker.spawn_blocking(move || places.remove_volumes()).await;
-        }
-        entry.lock().state.torn_down = true;
-        self.torn_down.notify_waiters();
     }
 
     /// Removes what is left of a pod whose object is gone.
@@ -713,36 +312,5 @@ impl Inner {
         {
             tracing::debug!("nobody takes the node's reports any more");
         }
-    }
-}
-
-/// Gives a container the notice of its end, or ends it if it cannot hear one.
-fn notify(entry: &PodEntry, index: usize, grace: Duration) {
-    let mut data = entry.lock();
-    let Some(handle) = &mut data.handles[index] else { return };
-    match &handle.runs {
-        Runs::Program { termination, listens: true, .. } => termination.notify(grace, "the pod is ending"),
-        Runs::Program { control, abort, .. } => {
-            abort.iter().for_each(AbortHandle::abort);
-            control.kill();
-            handle.ended_at_once = true;
-        }
-        Runs::Service(service) => service.stop(),
-    }
-}
-
-/// Exit code, reason and message of a guest's end.
-fn words(exit: &Exit, ended_at_once: bool) -> (i32, &'static str, String) {
-    match exit {
-        Exit::Code(0) => (0, "Completed", String::new()),
-        Exit::Code(code) => (*code, "Error", String::new()),
-        Exit::Trapped { message, backtrace } => {
-            let message =
-                if backtrace.is_empty() { message.clone() } else { format!("{message}\n{backtrace}") };
-            (exit.code(), "Error", message)
-        }
-        Exit::OutOfMemory { .. } => (137, "OOMKilled", String::new()),
-        Exit::Killed if ended_at_once => (143, "Error", String::new()),
-        Exit::Killed => (137, "Error", String::new()),
     }
 }

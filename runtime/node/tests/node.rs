@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,6 +19,7 @@ use runtime_node::{
 };
 use serde_json::{Value, json};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, timeout_at},
@@ -84,6 +87,7 @@ struct World {
     said: watch::Receiver<Said>,
     handle: NodeHandle,
     objects: Arc<Fake>,
+    network: Network,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -111,11 +115,14 @@ impl World {
         for (name, text) in all {
             load(&images, dir.path(), name, text).await;
         }
+        if let Some(file) = guest_file("http") {
+            images.load_file(&file, "http", Timestamp::now()).await.unwrap();
+        }
         let network = Network::new(NetworkConfig::default()).unwrap();
         let objects = Arc::new(Fake::default());
         let config = NodeConfig::new("node-1", dir.path().join("node"));
         let node =
-            Node::new(config, engine, network, images, Arc::clone(&objects) as Arc<dyn Objects>).unwrap();
+            Node::new(config, engine, network.clone(), images, Arc::clone(&objects) as Arc<dyn Objects>).unwrap();
         let handle = node.handle();
         let (source, events) = mpsc::channel(64);
         let (reports, mut heard) = mpsc::channel(64);
@@ -135,7 +142,7 @@ impl World {
                 });
             }
         });
-        Self { dir, source, said, handle, objects, stop, running }
+        Self { dir, source, said, handle, objects, network, stop, running }
     }
 
     async fn send(&self, pod: &Pod) {
@@ -145,10 +152,9 @@ impl World {
     /// Waits until what was said is so, and gives it.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Said) -> bool) -> Said {
         let deadline = Instant::now() + Duration::from_secs(60);
-        match timeout_at(deadline, self.said.wait_for(|said| is_so(said))).await {
-            Ok(said) => said.unwrap().clone(),
-            Err(_elapsed) => panic!("never {what}: {:#?}", self.said.borrow()),
-        }
+        let heard = timeout_at(deadline, self.said.wait_for(|said| is_so(said))).await;
+        let heard = heard.ok().map(|said| said.unwrap().clone());
+        heard.unwrap_or_else(|| panic!("never {what}: {:#?}", self.said.borrow()))
     }
 
     async fn until_status(&mut self, pod: &str, what: &str, is_so: impl Fn(&PodStatus) -> bool) -> PodStatus {
@@ -171,6 +177,15 @@ impl World {
         self.running.await.unwrap();
         self.dir
     }
+}
+
+/// A component of `tests/guests`, where they are built.
+fn guest_file(name: &str) -> Option<PathBuf> {
+    let built = std::env::var_os("WHARF_GUESTS").map(PathBuf::from).or_else(|| {
+        let exe = std::env::current_exe().ok()?;
+        Some(exe.ancestors().nth(3)?.join("guests/wasm32-wasip2/release"))
+    });
+    built.map(|built| built.join(name).with_extension("wasm")).filter(|file| file.is_file())
 }
 
 async fn load(images: &Images, dir: &std::path::Path, name: &str, text: &str) {
@@ -420,5 +435,55 @@ async fn after_a_restart_pods_come_back_with_their_restart_counts_and_ended_ones
     }
     world.send(&deleted(&done, 0)).await;
     world.until("ended", |said| said.ended == ["done"]).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http_handler_is_served_probed_and_ended() {
+    let mut world = World::new().await;
+    assert!(guest_file("http").is_some(), "the guests are missing: cargo xtask samples");
+    let containers = json!([{"name": "c", "image": "http", "imagePullPolicy": "Never",
+        "ports": [{"name": "web", "containerPort": 8081}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 1}}]);
+    let web = pod_with("web", "Always", containers, json!({}));
+    world.send(&web).await;
+    let status = world.until_status("web", "Ready", is_ready).await;
+    let address = SocketAddr::new(status.pod_ip.unwrap().parse().unwrap(), 8081);
+    let mut stream = world.network.connect_from_host(address).await.unwrap();
+    stream.write_all(b"GET /x HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("hello /x"), "{answer}");
+    world.send(&deleted(&web, 10)).await;
+    let said = world.until("ended", |said| said.ended == ["web"]).await;
+    let end = said.statuses["web"].container_statuses.as_ref().unwrap()[0]
+        .state
+        .clone()
+        .unwrap()
+        .terminated
+        .unwrap();
+    assert_eq!((end.exit_code, end.reason.as_deref()), (0, Some("Completed")));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_whose_liveness_probe_fails_is_run_again() {
+    let mut world = World::new().await;
+    assert!(guest_file("http").is_some(), "the guests are missing: cargo xtask samples");
+    let containers = json!([{"name": "c", "image": "http", "imagePullPolicy": "Never",
+        "livenessProbe": {"httpGet": {"path": "/trap", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}}]);
+    world.send(&pod_with("ill", "Always", containers, json!({}))).await;
+    world
+        .until_status("ill", "run again", |status| {
+            status.container_statuses.as_ref().is_some_and(|list| list[0].restart_count > 0)
+        })
+        .await;
+    let said = world.until("told", |said| said.events.iter().any(|event| event.reason == "Unhealthy")).await;
+    let messages: Vec<&str> = said.events.iter().map(|event| event.message.as_str()).collect();
+    assert!(
+        messages.contains(&"Liveness probe failed: HTTP probe failed with statuscode: 500"),
+        "{messages:?}"
+    );
+    assert!(messages.contains(&"Container c failed liveness probe, will be restarted"), "{messages:?}");
     world.stop().await;
 }
