@@ -64,3 +64,8 @@ fn owners_go_before_or_after_what_they_own_or_without_it() {
 fn pods_wait_for_room_and_silent_nodes_are_told() {
     check("scheduling");
 }
+
+#[test]
+fn a_thousand_pods_come_roll_and_go() {
+    check("thousand");
+}

@@ -125,10 +125,10 @@ impl Session {
                 self.patch(target, None, &patch).await?;
             }
             ["rollout", "pause", target] => {
-                self.patch(target, None, &json!({"spec": {"paused": true}})).await?
+                self.patch(target, None, &json!({"spec": {"paused": true}})).await?;
             }
             ["rollout", "resume", target] => {
-                self.patch(target, None, &json!({"spec": {"paused": null}})).await?
+                self.patch(target, None, &json!({"spec": {"paused": null}})).await?;
             }
             ["rollout", "undo", target] => self.undo(target).await?,
             ["crash", app] => self.crash(app).await?,
@@ -146,7 +146,7 @@ impl Session {
                 self.delete(target, Some(policy)).await?;
             }
             ["unfinalize", target] => {
-                self.patch(target, None, &json!({"metadata": {"finalizers": null}})).await?
+                self.patch(target, None, &json!({"metadata": {"finalizers": null}})).await?;
             }
             ["tick", time] => self.tick(time).await,
             ["get", what] => return Ok(self.get(what)),

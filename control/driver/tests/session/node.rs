@@ -58,39 +58,46 @@ impl Session {
         }
     }
 
-    /// Does the next thing for the first pod that needs one. False if none does.
+    /// Does the next thing for the first pod that needs one (where there are very many, for the first twentieth of them).
+    /// False if none does.
     pub(crate) async fn node_step(&mut self) -> bool {
-        for pod in self.list("", "pods") {
-            let (name, namespace) = (object::name(&pod), object::namespace(&pod));
-            let base = object::generate_name(&pod);
-            let shown = if base.is_empty() { name.to_owned() } else { format!("{base}*") };
-            self.pod_names.insert(name.to_owned(), shown);
-            let node = object::text(&pod, &["spec", "nodeName"]);
-            if !self.alive.contains(node) {
-                continue;
+        let pods = self.list("", "pods");
+        let mut left = (pods.len() / 20).max(1);
+        for pod in &pods {
+            if left == 0 {
+                break;
             }
-            let (row, _, _) = self.target("pods/x");
-            if object::deletion_timestamp(&pod).is_some() {
-                if object::finalizers(&pod).next().is_some() {
-                    continue;
-                }
-                let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
-                self.registry.delete(&row, Some(namespace), name, &options).await.unwrap();
-                return true;
-            }
-            let phase = object::text(&pod, &["status", "phase"]);
-            let image = object::text(&pod["spec"]["containers"][0], &["image"]);
-            let broken = image.contains("broken");
-            if phase == "Pending" && !(broken && object::condition(&pod, "Ready").is_some()) {
-                let phase = if broken { "Pending" } else { "Running" };
-                let status = self.pod_status(phase, !broken);
-                self.write(&row, Some(namespace), name, Some("status"), &json!({"status": status}))
-                    .await
-                    .unwrap();
-                return true;
-            }
+            left -= usize::from(self.step(pod).await);
         }
-        false
+        left < (pods.len() / 20).max(1)
+    }
+
+    /// Does the next thing for a pod. False if it needs nothing.
+    async fn step(&mut self, pod: &Value) -> bool {
+        let (name, namespace) = (object::name(pod), object::namespace(pod));
+        let base = object::generate_name(pod);
+        let shown = if base.is_empty() { name.to_owned() } else { format!("{base}*") };
+        self.pod_names.insert(name.to_owned(), shown);
+        if !self.alive.contains(object::text(pod, &["spec", "nodeName"])) {
+            return false;
+        }
+        let (row, _, _) = self.target("pods/x");
+        if object::deletion_timestamp(pod).is_some() {
+            if object::finalizers(pod).next().is_some() {
+                return false;
+            }
+            let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+            self.registry.delete(&row, Some(namespace), name, &options).await.unwrap();
+            return true;
+        }
+        let broken = object::text(&pod["spec"]["containers"][0], &["image"]).contains("broken");
+        let told = broken && object::condition(pod, "Ready").is_some();
+        if object::text(pod, &["status", "phase"]) != "Pending" || told {
+            return false;
+        }
+        let status = self.pod_status(if broken { "Pending" } else { "Running" }, !broken);
+        self.write(&row, Some(namespace), name, Some("status"), &json!({"status": status})).await.unwrap();
+        true
     }
 
     fn pod_status(&self, phase: &str, ready: bool) -> Value {

@@ -81,7 +81,7 @@ fn pod_line(session: &Session, pod: &Value) -> Option<String> {
             line += &format!(
                 " ({})",
                 object::condition(pod, "PodScheduled").map_or("", |c| object::text(c, &["message"]))
-            )
+            );
         }
         node => line += &format!(" on {node}"),
     }
