@@ -161,8 +161,7 @@ impl Cluster {
 
     /// An object, or `Null` where there is none.
     pub fn get(&self, words: &str) -> Value {
-        let output =
-            self.kubectl_command(&format!("get {words} -o json --ignore-not-found")).output().unwrap();
+        let output = self.kubectl_command(&format!("get {words} -o json")).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
@@ -200,7 +199,7 @@ impl Cluster {
     pub fn http(&self, node_port: u16, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect((self.node_address, node_port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").ok()?;
+        write!(stream, "GET {path} HTTP/1.0\r\nhost: test\r\n\r\n").ok()?;
         let mut response = String::new();
         stream.read_to_string(&mut response).ok()?;
         Some(response.split_once("\r\n\r\n")?.1.to_owned())

@@ -99,6 +99,20 @@ fn what_is_no_wasm_is_no_image() {
 }
 
 #[test]
+fn an_import_that_nothing_satisfies_is_named_when_the_image_is_loaded() {
+    let cluster = Cluster::start();
+    let file = guest("unmet");
+    let output = std::process::Command::new(wharf())
+        .args(["image", "load", file.to_str().unwrap(), "-t", "unmet"])
+        .env("WHARF_HOME", cluster.dir())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("wasi:keyvalue/store") && said.contains("wac plug"), "{said}");
+}
+
+#[test]
 fn garbage_on_the_wire_does_not_end_the_server() {
     use std::io::Write as _;
     let cluster = Cluster::start();

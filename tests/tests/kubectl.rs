@@ -68,7 +68,7 @@ fn verbs(namespace: &str, run: &dyn Fn(&str, &str) -> String) {
 
     // Change.
     assert!(run("label configmap map tier=one", "").contains("labeled"));
-    assert!(run("annotate configmap map note=two", "").contains("annotated"));
+    assert!(run("annotate configmap map note=two", "").contains("annotate"));
     run("patch configmap map --type=merge -p '{\"data\":{\"c\":\"3\"}}'", "");
     run("patch configmap map --type=json -p '[{\"op\":\"add\",\"path\":\"/data/d\",\"value\":\"4\"}]'", "");
     run(

@@ -15,6 +15,7 @@ fn main() -> Outcome {
         ["trap"] => innermost(),
         ["fail-once", marker] => fail_once(marker),
         ["wait"] => {
+            println!("waiting");
             let notice = wharf_guest::wait_for_termination();
             println!("told to end: {}", notice.reason);
             Ok(())
@@ -177,7 +178,7 @@ fn serve(address: &str) -> Outcome {
 
 fn get(address: &str) -> Result<String, Box<dyn std::error::Error>> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "GET / HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
     let mut response = String::new();
     stream.read_to_string(&mut response)?;
     Ok(response.split_once("\r\n\r\n").ok_or("no body")?.1.to_owned())
