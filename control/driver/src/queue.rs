@@ -102,10 +102,10 @@ impl Queue {
         delay
     }
 
-    /// A decision took this long: the job rests a few times as long, so that it cannot take the whole thread.
+    /// A decision took this long: the job rests eight times as long, so that it cannot take the whole thread.
     pub(crate) fn took(&mut self, job: &Job, time: Duration, now: Instant) {
         if time > Duration::from_millis(1) {
-            self.resting.insert(job.clone(), now + time * 3);
+            self.resting.insert(job.clone(), now + time * 8);
         } else {
             self.resting.remove(job);
         }
@@ -224,6 +224,6 @@ mod tests {
         queue.took(&job("a"), Duration::from_millis(10), now);
         queue.done(&job("a"), None, now);
         assert!(!queue.wake(job("a"), now));
-        assert_eq!(queue.fire(now + Duration::from_millis(30)), [job("a")]);
+        assert_eq!(queue.fire(now + Duration::from_millis(80)), [job("a")]);
     }
 }

@@ -4,7 +4,7 @@
 //! had acknowledged: so a decision sees the writes of earlier ones, and no expectations need to be kept. What a
 //! controller looks up goes through an index: no decision about one object walks over all pods.
 
-use crate::object::{Change, Meta, NAMESPACES, NODES, Object, PODS, REPLICA_SETS};
+use crate::object::{Change, Meta, NAMESPACES, NODES, Object, REPLICA_SETS};
 use crate::pods;
 use crate::scheduler::amounts::Amounts;
 use crate::scheduler::place::NodeSpace;
@@ -39,8 +39,10 @@ pub struct World {
     dependents: BTreeMap<String, BTreeSet<Key>>,
     /// Pods and replica sets without a controller, by kind and namespace.
     orphans: BTreeMap<(ResourceId, String), BTreeSet<Key>>,
-    /// Pods by (namespace, label, value).
-    labelled: BTreeMap<(String, String, String), BTreeSet<Key>>,
+    /// Pods by (namespace, label, value). Pods stand in these two themselves: their controllers walk over all of them.
+    labelled: BTreeMap<(String, String, String), BTreeMap<Key, Arc<Pod>>>,
+    /// Controller's UID to its pods.
+    controlled: BTreeMap<String, BTreeMap<Key, Arc<Pod>>>,
     /// Pods by node.
     bound: BTreeMap<String, BTreeSet<Key>>,
     /// Pods that wait for a node.
@@ -183,11 +185,8 @@ impl World {
     }
 
     /// Pods whose controller has this UID.
-    pub fn pods_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> {
-        self.dependents(uid)
-            .filter(|key| key.resource == PODS)
-            .filter_map(|key| self.objects.get(key)?.pod())
-            .filter(move |pod| pod.metadata.controller().is_some_and(|owner| owner.uid == uid))
+    pub fn pods_of(&self, uid: &str) -> impl Iterator<Item = &Arc<Pod>> {
+        self.controlled.get(uid).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Replica sets whose controller has this UID.
@@ -221,12 +220,9 @@ impl World {
             .iter()
             .map(|(label, value)| self.labelled.get(&(namespace.to_owned(), label.clone(), value.clone())));
         // The rarest label leaves the fewest to look at; one that nobody has leaves none.
-        let rarest = sets.min_by_key(|keys| keys.map_or(0, BTreeSet::len)).flatten();
-        rarest
-            .into_iter()
-            .flatten()
-            .filter_map(|key| self.objects.get(key)?.pod())
-            .filter(|pod| crate::selector::contains(labels, pod.metadata.labels.as_ref()))
+        let rarest = sets.min_by_key(|pods| pods.map_or(0, BTreeMap::len)).flatten();
+        let pods = rarest.into_iter().flat_map(BTreeMap::values);
+        pods.filter(|pod| crate::selector::contains(labels, pod.metadata.labels.as_ref()))
     }
 
     /// Pods bound to a node, whether the node exists or not.
@@ -329,10 +325,13 @@ impl World {
         }
     }
 
-    fn index_pod(&mut self, key: &Key, pod: &Pod) {
+    fn index_pod(&mut self, key: &Key, pod: &Arc<Pod>) {
         for (label, value) in pod.metadata.labels.iter().flatten() {
             let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
-            self.labelled.entry(pair).or_default().insert(key.clone());
+            self.labelled.entry(pair).or_default().insert(key.clone(), Arc::clone(pod));
+        }
+        if let Some(owner) = pod.metadata.controller() {
+            self.controlled.entry(owner.uid.clone()).or_default().insert(key.clone(), Arc::clone(pod));
         }
         match pods::node(pod) {
             Some(node) => {
@@ -351,7 +350,10 @@ impl World {
     fn unindex_pod(&mut self, key: &Key, pod: &Pod) {
         for (label, value) in pod.metadata.labels.iter().flatten() {
             let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
-            remove(&mut self.labelled, &pair, key);
+            remove_pod(&mut self.labelled, &pair, key);
+        }
+        if let Some(owner) = pod.metadata.controller() {
+            remove_pod(&mut self.controlled, &owner.uid, key);
         }
         self.waiting.remove(key);
         if let Some(node) = pods::node(pod) {
@@ -416,9 +418,19 @@ fn remove<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
     }
 }
 
+fn remove_pod<K: Ord>(index: &mut BTreeMap<K, BTreeMap<Key, Arc<Pod>>>, at: &K, key: &Key) {
+    if let Some(pods) = index.get_mut(at) {
+        pods.remove(key);
+        if pods.is_empty() {
+            index.remove(at);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::PODS;
     use crate::testing::{now, pod, world};
 
     #[test]

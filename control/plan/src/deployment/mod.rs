@@ -114,8 +114,11 @@ impl Set {
         self.after.replicas()
     }
 
+    /// How many of its pods can be relied on: of those that its status counts, no more than it will keep. Its status is
+    /// written after the surplus is gone, and until then counts pods that are about to go.
     fn available(&self) -> i32 {
-        self.after.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+        let told = self.after.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
+        told.min(self.replicas())
     }
 }
 

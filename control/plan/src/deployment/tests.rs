@@ -110,6 +110,12 @@ fn old_pods_that_do_not_run_go_first() {
 }
 
 #[test]
+fn pods_that_are_about_to_go_are_not_relied_on() {
+    // The first replica set was told to keep 3 and still counts 4: nothing may go before the new pod is available.
+    check(2, json!({}), "v1=3/4 v2=2/0", expect![""]);
+}
+
+#[test]
 fn scaling_in_the_middle_of_a_rollout_is_shared() {
     check(
         2,

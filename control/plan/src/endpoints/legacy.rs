@@ -96,11 +96,10 @@ fn subsets(service: &Service, members: Vec<Member<'_>>) -> (Vec<EndpointSubset>,
     members.truncate(FULL);
     for member in members {
         let ports: Vec<EndpointPort> = member
-            .ports
-            .iter()
+            .ports()
             .map(|(port, number)| EndpointPort {
                 name: port.name.clone().filter(|name| !name.is_empty()),
-                port: *number,
+                port: number,
                 protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
                 app_protocol: port.app_protocol.clone(),
             })

@@ -102,8 +102,17 @@ struct Member<'a> {
     terminating: bool,
     /// Its name below the service's, if it asked for one.
     hostname: Option<String>,
+    /// All ports of the service.
+    service_ports: &'a [ServicePort],
+    /// Which of them (by index) this pod has, and by what number.
+    numbers: Vec<(usize, i32)>,
+}
+
+impl<'a> Member<'a> {
     /// Ports of the service, with the numbers they have on this pod.
-    ports: Vec<(&'a ServicePort, i32)>,
+    fn ports(&self) -> impl Iterator<Item = (&'a ServicePort, i32)> {
+        self.numbers.iter().map(|(at, number)| (&self.service_ports[*at], *number))
+    }
 }
 
 /// The pods that answer for a service, by name. Those without an address and those that ended do not.
@@ -112,10 +121,13 @@ fn members<'a>(world: &'a World, service: &'a Service) -> Vec<Member<'a>> {
         return Vec::new();
     };
     let name = service.metadata.name_str();
+    let service_ports = spec.ports.as_deref().unwrap_or_default();
     let pods = world.pods_labelled(service.metadata.namespace_str(), selector);
     pods.filter(|pod| !pods::is_terminal(pod))
         .filter_map(|pod| {
             let addresses = addresses(pod);
+            let numbers =
+                service_ports.iter().enumerate().filter_map(|(at, port)| Some((at, target(pod, port)?)));
             let own = pod.spec.as_ref();
             let below = own.and_then(|own| own.subdomain.as_deref()) == Some(name);
             (!addresses.is_empty()).then(|| Member {
@@ -124,12 +136,8 @@ fn members<'a>(world: &'a World, service: &'a Service) -> Vec<Member<'a>> {
                 serving: pods::is_ready(pod),
                 terminating: pod.metadata.is_deleting(),
                 hostname: own.and_then(|own| own.hostname.clone()).filter(|name| below && !name.is_empty()),
-                ports: spec
-                    .ports
-                    .iter()
-                    .flatten()
-                    .filter_map(|port| Some((port, target(pod, port)?)))
-                    .collect(),
+                service_ports,
+                numbers: numbers.collect(),
             })
         })
         .collect()

@@ -109,6 +109,8 @@ fn wanted(world: &World, service: &Service, spec: &ServiceSpec) -> BTreeMap<Grou
     let mut groups: BTreeMap<Group, Wanted> = BTreeMap::new();
     for family in families.unwrap_or_else(|| vec!["IPv4".to_owned()]) {
         let mut any = false;
+        // Most pods have the same ports: what they group by is worked out once.
+        let mut known: Vec<(Vec<(usize, i32)>, Group)> = Vec::new();
         for member in members(world, service) {
             let is_v6 = family == "IPv6";
             let addresses: Vec<String> =
@@ -117,11 +119,18 @@ fn wanted(world: &World, service: &Service, spec: &ServiceSpec) -> BTreeMap<Grou
                 continue;
             }
             any = true;
-            let ports = ports(&member);
-            let wanted = groups.entry(group_of(&family, &ports)).or_default();
-            wanted.ports = ports;
+            let same =
+                known.iter().find(|(numbers, _)| *numbers == member.numbers).map(|(_, group)| group.clone());
+            let group = same.unwrap_or_else(|| {
+                let ports = ports(&member);
+                let group = group_of(&family, &ports);
+                groups.entry(group.clone()).or_default().ports = ports;
+                known.push((member.numbers.clone(), group.clone()));
+                group
+            });
             let endpoint = endpoint(&member, addresses, spec.publish_not_ready_addresses == Some(true));
-            wanted.endpoints.insert(member.pod.metadata.uid_str().to_owned(), endpoint);
+            let uid = member.pod.metadata.uid_str().to_owned();
+            groups.entry(group).or_default().endpoints.insert(uid, endpoint);
         }
         if !any {
             // A slice without endpoints says that the service has none, rather than that nobody looked.
@@ -132,9 +141,9 @@ fn wanted(world: &World, service: &Service, spec: &ServiceSpec) -> BTreeMap<Grou
 }
 
 fn ports(member: &Member<'_>) -> Vec<EndpointPort> {
-    let ports = member.ports.iter().map(|(port, number)| EndpointPort {
+    let ports = member.ports().map(|(port, number)| EndpointPort {
         name: Some(port.name.clone().unwrap_or_default()),
-        port: Some(*number),
+        port: Some(number),
         protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
         app_protocol: port.app_protocol.clone(),
     });
