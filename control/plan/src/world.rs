@@ -429,7 +429,6 @@ fn remove_pod<K: Ord>(index: &mut BTreeMap<K, BTreeMap<Key, Arc<Pod>>>, at: &K, 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::object::PODS;
     use crate::testing::{now, pod, world};
 
