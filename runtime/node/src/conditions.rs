@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
+    api::core::v1::{Pod, PodCondition, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -77,6 +77,15 @@ pub(crate) fn conditions(
     conditions
 }
 
+/// Whether two statuses agree in what the node decides and others act upon: the phase and the node's conditions.
+pub(crate) fn agree(one: &PodStatus, other: &PodStatus) -> bool {
+    let holds = |status: &PodStatus, type_: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == type_).map(|condition| condition.status.clone())
+    };
+    one.phase == other.phase && OWNED.iter().all(|type_| holds(one, type_) == holds(other, type_))
+}
+
 type Verdict = (bool, &'static str, String);
 
 fn names<'a>(
@@ -146,5 +155,53 @@ fn gates(pod: &Pod, foreign: &[PodCondition]) -> Verdict {
     match problems.as_slice() {
         [] => (true, "", String::new()),
         problems => (false, "ReadinessGatesNotReady", problems.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{pod, state};
+
+    #[test]
+    fn a_status_that_somebody_set_unready_does_not_agree() {
+        let pod = pod("Always a");
+        let now = Timestamp::from_second(1000).unwrap();
+        let status = |text: &str| PodStatus {
+            phase: Some("Running".to_owned()),
+            conditions: Some(conditions(&pod, &state(&pod, text, now), "Running", &[], now)),
+            ..PodStatus::default()
+        };
+        assert!(agree(&status("a:run"), &status("a:run")));
+        assert!(!agree(&status("a:run"), &status("a:unready")));
+        assert!(!agree(&status("a:run"), &PodStatus::default()));
+    }
+
+    #[test]
+    fn readiness_gates_are_waited_for() {
+        let mut pod = pod("Always a");
+        let now = Timestamp::from_second(1000).unwrap();
+        let gate =
+            k8s_openapi::api::core::v1::PodReadinessGate { condition_type: "example.com/ok".to_owned() };
+        pod.spec.as_mut().unwrap().readiness_gates = Some(vec![gate]);
+        let ready = |pod: &Pod| {
+            let all = conditions(pod, &state(pod, "a:run", now), "Running", &[], now);
+            let ready = all.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+            (ready.status, ready.message.unwrap_or_default())
+        };
+        assert_eq!(
+            ready(&pod),
+            (
+                "False".to_owned(),
+                "corresponding condition of pod readiness gate \"example.com/ok\" does not exist.".to_owned()
+            )
+        );
+        let condition = |status: &str| PodCondition {
+            type_: "example.com/ok".to_owned(),
+            status: status.to_owned(),
+            ..PodCondition::default()
+        };
+        pod.status = Some(PodStatus { conditions: Some(vec![condition("True")]), ..PodStatus::default() });
+        assert_eq!(ready(&pod).0, "True");
     }
 }

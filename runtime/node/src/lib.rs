@@ -1,7 +1,7 @@
 //! The kubelet: takes pods, runs their containers as WebAssembly guests, and tells what became of them.
 //!
-//! The decision is [`plan`]: from a pod's spec, what runs of it and the time, to a list of actions, with no IO. The
-//! [`worker`] reads, plans, acts and looks again; it is the same code whether a pod is new, a container has ended, a
+//! The decision is `plan`: from a pod's spec, what runs of it and the time, to a list of actions, with no IO. The
+//! `worker` reads, plans, acts and looks again; it is the same code whether a pod is new, a container has ended, a
 //! timer has fired or the process was restarted. A pod with nothing to do has no task, only its state: the worker is
 //! spawned by a kick and ends when the plan is empty.
 //!

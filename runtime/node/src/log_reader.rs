@@ -48,7 +48,6 @@ pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum LogsError {
     /// The pod is not on this node.
     #[error("pod {0:?} not found")]

@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    conditions::agree,
     config::NodeConfig,
     env,
     error::chain,
@@ -47,6 +48,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(300);
 
 /// After so long a silence (the machine slept) others take the node for lost, until it tells its status again.
 const SILENT: SignedDuration = SignedDuration::from_secs(25);
+
+/// What was said of a pod should have arrived by then.
+const REPEAT_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// What was last told of the node.
 struct Told {
@@ -134,7 +138,10 @@ impl Node {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = heartbeat.tick() => inner.heartbeat(began, &mut told).await,
+                _ = heartbeat.tick() => {
+                    inner.heartbeat(began, &mut told).await;
+                    inner.repeat();
+                }
                 due = inner.timers.due() => {
                     for uid in due {
                         inner.kick_uid(&uid);
@@ -311,6 +318,28 @@ impl Inner {
         self.report(NodeReport::LeaseRenewed { at: now, duration_secs: LEASE_SECS }).await;
     }
 
+    /// Says again what did not arrive, or was overwritten: a control plane that took the node for lost has set its
+    /// pods unready, and only the node can say that they are not.
+    fn repeat(self: &Arc<Self>) {
+        let now = Timestamp::now();
+        for entry in self.entries() {
+            let mut data = entry.lock();
+            if now.duration_since(data.reported_at) < REPEAT_AFTER {
+                continue;
+            }
+            let seen = data.pod.status.as_ref();
+            let differs =
+                data.reported.as_ref().is_some_and(|told| !seen.is_some_and(|seen| agree(seen, told)));
+            if !differs && !data.state.reported_ended {
+                continue;
+            }
+            data.reported = None;
+            data.state.reported_ended = false;
+            drop(data);
+            self.kick(&entry);
+        }
+    }
+
     async fn take(self: &Arc<Self>, event: SourceEvent) {
         if self.closing.load(Ordering::Acquire) {
             return;
@@ -334,10 +363,10 @@ impl Inner {
                 self.change_services(self.services.remove_slice(&namespace, &name)).await;
             }
             SourceEvent::ConfigMapChanged { namespace, name } => {
-                self.refresh(&namespace, |pod| uses(pod, &name, false))
+                self.refresh(&namespace, |pod| uses(pod, &name, false));
             }
             SourceEvent::SecretChanged { namespace, name } => {
-                self.refresh(&namespace, |pod| uses(pod, &name, true))
+                self.refresh(&namespace, |pod| uses(pod, &name, true));
             }
             SourceEvent::Synced => self.remove_orphans(),
         }

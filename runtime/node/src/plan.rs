@@ -234,7 +234,7 @@ fn drive(pod: &Pod, index: usize, container: &ContainerState, now: Timestamp, pl
             match container.backoff.until(end.finished_at.unwrap_or(now), now) {
                 None => plan.push(Action::Start(index)),
                 Some(until) if container.backing_off != Some(until) => {
-                    plan.push(Action::BackOff(index, until))
+                    plan.push(Action::BackOff(index, until));
                 }
                 Some(until) => plan.at(until),
             }

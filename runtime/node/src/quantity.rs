@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn quantities_are_read_in_every_notation() {
         let check = |text: &str, expect: Option<i128>| {
-            assert_eq!(millis(&Quantity(text.to_owned())), expect, "{text}")
+            assert_eq!(millis(&Quantity(text.to_owned())), expect, "{text}");
         };
         check("1", Some(1000));
         check("250m", Some(250));

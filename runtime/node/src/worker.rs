@@ -73,7 +73,9 @@ pub(crate) struct PodData {
     pub(crate) attachment: Option<Attachment>,
     /// The connections of its guests' HTTP requests; made when the first guest that makes some is started.
     pub(crate) http: Option<HttpClient>,
-    reported: Option<Box<PodStatus>>,
+    /// The status last sent, and when.
+    pub(crate) reported: Option<Box<PodStatus>>,
+    pub(crate) reported_at: Timestamp,
     /// Events to be sent, in order, by the worker.
     events: Vec<EventRecord>,
 }
@@ -95,6 +97,7 @@ impl PodEntry {
                 attachment: None,
                 http: None,
                 reported: None,
+                reported_at: Timestamp::UNIX_EPOCH,
                 events: Vec::new(),
             }),
         })
@@ -205,7 +208,11 @@ impl Inner {
             Action::ReportEnded => {
                 self.report_status(entry).await;
                 self.send_events(entry).await;
-                entry.lock().state.reported_ended = true;
+                {
+                    let mut data = entry.lock();
+                    data.state.reported_ended = true;
+                    data.reported_at = Timestamp::now();
+                }
                 self.report(NodeReport::PodEnded {
                     namespace: spec::namespace(pod).to_owned(),
                     name: spec::name(pod).to_owned(),
@@ -263,6 +270,7 @@ impl Inner {
                 return;
             }
             data.reported = Some(Box::new(new.clone()));
+            data.reported_at = Timestamp::now();
             NodeReport::PodStatus {
                 namespace: spec::namespace(&data.pod).to_owned(),
                 name: spec::name(&data.pod).to_owned(),

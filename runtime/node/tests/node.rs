@@ -122,7 +122,8 @@ impl World {
         let objects = Arc::new(Fake::default());
         let config = NodeConfig::new("node-1", dir.path().join("node"));
         let node =
-            Node::new(config, engine, network.clone(), images, Arc::clone(&objects) as Arc<dyn Objects>).unwrap();
+            Node::new(config, engine, network.clone(), images, Arc::clone(&objects) as Arc<dyn Objects>)
+                .unwrap();
         let handle = node.handle();
         let (source, events) = mpsc::channel(64);
         let (reports, mut heard) = mpsc::channel(64);
