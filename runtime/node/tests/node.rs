@@ -1,5 +1,7 @@
 //! Whole pods on a node, with real guests, a scripted source and a fake store of objects.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, also in its helpers")]
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
