@@ -51,7 +51,7 @@ pub(crate) struct ServeArgs {
     /// Where the API listens
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
-    /// Where to write the administrator's kubeconfig [default: <data-dir>/kubeconfig]
+    /// Where to write the administrator's kubeconfig [default: kubeconfig in the data directory]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Keep objects in memory only

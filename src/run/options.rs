@@ -101,25 +101,22 @@ mod tests {
 
     #[test]
     fn folders_are_read() {
-        let dir = |text: &str| {
-            super::dir(text).map(|dir| (dir.host.display().to_string(), dir.guest, dir.read_only))
-        };
+        let read = |text: &str| dir(text).map(|it| (it.host.display().to_string(), it.guest, it.read_only));
         let found = |host: &str, guest: &str, read_only| Ok((host.to_owned(), guest.to_owned(), read_only));
-        assert_eq!(dir(".:/work"), found(".", "/work", false));
-        assert_eq!(dir("/a:/b:ro"), found("/a", "/b", true));
-        assert_eq!(dir("/a"), found("/a", "/a", false));
-        assert!(dir(":/b").is_err() && dir("/a:").is_err() && dir("/a:/b:rx").is_err() && dir("").is_err());
+        assert_eq!(read(".:/work"), found(".", "/work", false));
+        assert_eq!(read("/a:/b:ro"), found("/a", "/b", true));
+        assert_eq!(read("/a"), found("/a", "/a", false));
+        assert!([":/b", "/a:", "/a:/b:rx", ""].into_iter().all(|text| read(text).is_err()));
     }
 
     #[test]
     fn ports_are_read() {
-        let published =
-            |text: &str| super::published(text).map(|it| (it.address.to_string(), it.host, it.pod));
-        assert_eq!(published("8080:80"), Ok(("127.0.0.1".to_owned(), 8080, 80)));
-        assert_eq!(published("8080"), Ok(("127.0.0.1".to_owned(), 8080, 8080)));
-        assert_eq!(published("0.0.0.0:8080:80"), Ok(("0.0.0.0".to_owned(), 8080, 80)));
-        assert_eq!(published("[::1]:8080:80"), Ok(("::1".to_owned(), 8080, 80)));
-        assert!(["", "0:80", "80:70000", "x:80", "a:1:2"].into_iter().all(|text| published(text).is_err()));
+        let read = |text: &str| published(text).map(|it| (it.address.to_string(), it.host, it.pod));
+        assert_eq!(read("8080:80"), Ok(("127.0.0.1".to_owned(), 8080, 80)));
+        assert_eq!(read("8080"), Ok(("127.0.0.1".to_owned(), 8080, 8080)));
+        assert_eq!(read("0.0.0.0:8080:80"), Ok(("0.0.0.0".to_owned(), 8080, 80)));
+        assert_eq!(read("[::1]:8080:80"), Ok(("::1".to_owned(), 8080, 80)));
+        assert!(["", "0:80", "80:70000", "x:80", "a:1:2"].into_iter().all(|text| read(text).is_err()));
     }
 
     #[test]

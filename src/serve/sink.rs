@@ -140,7 +140,7 @@ impl Sink {
                     },
                 },
             });
-            exists_is_fine(self.registry.create(&nodes, None, node, &self.options()).await.map(drop))?;
+            exists_is_fine(self.registry.create(&nodes, None, node, &options()).await.map(drop))?;
         }
         self.replace_status(&nodes, None, &self.node, None, status).await
     }
@@ -159,10 +159,7 @@ impl Sink {
             Ok(stored) => {
                 let mut lease = stored.value();
                 lease["spec"] = spec;
-                self.registry
-                    .update(&leases, namespace, &self.node, None, lease, &self.options())
-                    .await
-                    .map(drop)
+                self.registry.update(&leases, namespace, &self.node, None, lease, &options()).await.map(drop)
             }
             Err(_missing) => {
                 let owner = self.registry.get(&self.resource("", "v1", "nodes"), None, &self.node).ok();
@@ -176,9 +173,7 @@ impl Sink {
                     "metadata": { "name": self.node, "ownerReferences": owner },
                     "spec": spec,
                 });
-                exists_is_fine(
-                    self.registry.create(&leases, namespace, lease, &self.options()).await.map(drop),
-                )
+                exists_is_fine(self.registry.create(&leases, namespace, lease, &options()).await.map(drop))
             }
         }
     }
@@ -207,10 +202,8 @@ impl Sink {
             if let Some(foreign) = foreign {
                 add_conditions(&mut object["status"], foreign);
             }
-            let written = self
-                .registry
-                .update(resource, namespace, name, Some("status"), object, &self.options())
-                .await;
+            let written =
+                self.registry.update(resource, namespace, name, Some("status"), object, &options()).await;
             attempt += 1;
             match written {
                 Err(error) if error.reason == Reason::Conflict && attempt < ATTEMPTS => {
@@ -222,13 +215,13 @@ impl Sink {
         }
     }
 
-    fn options(&self) -> WriteOptions {
-        WriteOptions { manager: "kubelet".to_owned(), ..WriteOptions::default() }
-    }
-
     fn resource(&self, group: &str, version: &str, plural: &str) -> Arc<Resource> {
         self.registry.resources().by_plural(group, version, plural).expect("a built-in kind").clone()
     }
+}
+
+fn options() -> WriteOptions {
+    WriteOptions { manager: "kubelet".to_owned(), ..WriteOptions::default() }
 }
 
 /// Conditions of a pod that the node writes; all others (readiness gates, `PodScheduled`) are somebody else's, and the

@@ -1,7 +1,7 @@
 //! The kinds that are always there, one file and one line each.
 //!
 //! A kind's file holds its row, and whatever is special about it as pure functions that the row's
-//! [`Strategy`](crate::resource::Strategy) names. To add a kind: a file with a `ROW`, a line in [`BUILT_IN`], and its
+//! [`Strategy`](crate::resource::Strategy) names. To add a kind: a file with a `ROW`, a line in `BUILT_IN`, and its
 //! type in `schema/build.rs`.
 
 mod config_map;

@@ -2,7 +2,7 @@
 //!
 //! Version 3 is served a document per group and version, with an index of their hashes; version 2 is one document, as
 //! JSON and in gnostic's protobuf (which kubectl up to 1.28 asks for). All are made from the rows and the schemas; both
-//! versions are made by the same functions, told apart by [`Dialect`]. A document takes milliseconds to make: whoever
+//! versions are made by the same functions, told apart by `Dialect`. A document takes milliseconds to make: whoever
 //! serves it keeps it.
 
 mod gnostic;

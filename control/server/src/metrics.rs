@@ -151,9 +151,9 @@ impl ActionLabels {
             group: text(|r| &r.group),
             version: text(|r| &r.version),
             resource: text(|r| &r.resource),
-            subresource: text(|r| match r.subresource.as_deref() {
-                Some(known @ ("status" | "scale" | "log" | "binding" | "finalize")) => known,
-                _ => "",
+            subresource: text(|r| {
+                let known = ["status", "scale", "log", "binding", "finalize"];
+                r.subresource.as_deref().filter(|part| known.contains(part)).unwrap_or_default()
             }),
             scope: match resource {
                 None => "",

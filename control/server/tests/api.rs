@@ -16,7 +16,7 @@ async fn check(api: &Api, requests: &str, expect: Expect) {
     let mut text = String::new();
     for line in requests.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (request, body) = line.split_once('<').unwrap_or((line, ""));
-        let (method, path) = request.trim().split_once(' ').unwrap();
+        let (method, path) = request.trim().split_once(' ').expect("a method and a path");
         let (code, answer) = api.send(method, path.trim(), body.trim()).await;
         let told = answer["message"].as_str().or_else(|| answer["status"].as_str()).unwrap_or_default();
         text += &format!("{code} {told}\n");

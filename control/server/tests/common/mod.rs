@@ -1,5 +1,7 @@
 //! A server for one test, and clients of it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a panic is their answer")]
+
 use bytes::Bytes;
 use control_api::Resources;
 use control_registry::{Config, Registry};
