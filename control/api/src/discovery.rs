@@ -7,7 +7,7 @@ use crate::resource::{Resource, Resources, Subresource};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// What can be done with every kind.
+/// What can be done with a kind.
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// `/api`: versions of the core group; `server_address` is where the API listens, as `host:port`.
@@ -147,7 +147,7 @@ fn entry(resource: &Resource) -> Value {
         "singularName": resource.singular,
         "namespaced": resource.is_namespaced(),
         "kind": resource.kind,
-        "verbs": VERBS,
+        "verbs": kind_verbs(resource),
     });
     add_names(&mut entry, resource);
     entry
@@ -176,7 +176,7 @@ fn aggregated_entry(resource: &Resource) -> Value {
         "responseKind": kind((&resource.group, &resource.version, &resource.kind)),
         "scope": if resource.is_namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": VERBS,
+        "verbs": kind_verbs(resource),
     });
     add_names(&mut entry, resource);
     if !resource.subresources.is_empty() {
@@ -194,6 +194,11 @@ fn aggregated_entry(resource: &Resource) -> Value {
             .collect();
     }
     entry
+}
+
+fn kind_verbs(resource: &Resource) -> Vec<&'static str> {
+    let offered = |verb: &&str| *verb != "deletecollection" || resource.strategy.delete_collection;
+    VERBS.into_iter().filter(offered).collect()
 }
 
 fn add_names(entry: &mut Value, resource: &Resource) {
@@ -273,6 +278,12 @@ mod tests {
             ]],
         );
         assert!(resource_list(&resources, "apps", "v2").is_none());
+        let core = resource_list(&resources, "", "v1").unwrap();
+        let entries = core["resources"].as_array().unwrap();
+        check(
+            &entries.iter().find(|entry| entry["name"] == "namespaces").unwrap()["verbs"],
+            expect![[r#"["create","delete","get","list","patch","update","watch"]"#]],
+        );
     }
 
     #[test]

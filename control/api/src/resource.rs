@@ -104,6 +104,8 @@ pub struct Strategy {
     pub unconditional_update: bool,
     /// A delete answers with the object instead of a Status.
     pub return_deleted: bool,
+    /// All objects of a selection can be deleted by one request.
+    pub delete_collection: bool,
 }
 
 /// Gives out cluster-wide unique values: (new object, its old state, every other object of the kind).
@@ -143,6 +145,7 @@ impl Strategy {
         create_on_update: false,
         unconditional_update: true,
         return_deleted: false,
+        delete_collection: true,
     };
 }
 

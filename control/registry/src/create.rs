@@ -43,7 +43,7 @@ impl Registry {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        let _held = self.hold_allocations(resource).await;
+        let held = self.hold_allocations(resource).await;
         let snapshot = self.store().snapshot();
         self.check_namespace(&snapshot, resource, namespace, name_for_refusal(&object))?;
         let context = self.context(namespace, &options.manager);
@@ -56,10 +56,10 @@ impl Registry {
         }
         allocate(&snapshot, resource, &key, &mut object, None)?;
         if options.dry_run {
-            return Ok(Written { object: unsaved(key, 0, &object), warnings });
+            return Ok(Written { object: unsaved(key, 0, &object), created: true, warnings });
         }
-        match self.store().commit(Write::Create { key, object }).await {
-            Ok(object) => Ok(Written { object, warnings }),
+        match self.commit(Write::Create { key, object }, held).await {
+            Ok(object) => Ok(Written { object, created: true, warnings }),
             Err(error) => Err(refusal(resource, &name, &error)),
         }
     }

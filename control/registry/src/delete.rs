@@ -8,6 +8,7 @@ use crate::options::{DeleteOptions, ListOptions, Propagation};
 use crate::registry::{Registry, refusal, unsaved};
 use control_api::{ApiError, Reason, Resource, object};
 use control_store::{CommitError, Stored, Write};
+use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 /// How often a delete is decided anew because another write came between.
 const ATTEMPTS: usize = 10;
+
+/// How many deletes of a collection wait for the disk together.
+const AT_ONCE: usize = 64;
 
 /// What a delete did.
 #[derive(Debug, Clone)]
@@ -87,9 +91,13 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<List, ApiError> {
         let list = self.list(resource, namespace, which)?;
-        for stored in &list.items {
+        let deletes = list.items.clone().into_iter().map(|stored| async move {
             let key = &stored.key;
-            match self.delete(resource, key.namespace.as_deref(), &key.name, options).await {
+            self.delete(resource, key.namespace.as_deref(), &key.name, options).await
+        });
+        let mut outcomes = stream::iter(deletes).buffered(AT_ONCE);
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
                 Ok(_) => {}
                 Err(error) if error.reason == Reason::NotFound => {}
                 Err(error) => return Err(error),

@@ -10,6 +10,7 @@ use control_store::{CommitError, Snapshot, Store, Stored, Write};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OwnedMutexGuard;
 
 /// How often a write that names no revision is decided anew because another one came between.
 const ATTEMPTS: usize = 5;
@@ -27,7 +28,7 @@ struct Inner {
     config: Config,
     random: Mutex<fastrand::Rng>,
     /// Held from choosing what is unique in the cluster until the choice is committed.
-    allocating: tokio::sync::Mutex<()>,
+    allocating: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A write that was done (or, in a dry run, would have been).
@@ -35,6 +36,8 @@ struct Inner {
 pub struct Written {
     /// The object now; of `scale`, the Scale.
     pub object: Arc<Stored>,
+    /// It was not there before.
+    pub created: bool,
     /// For `Warning:` headers.
     pub warnings: Vec<String>,
 }
@@ -43,7 +46,7 @@ impl Registry {
     /// A registry of these kinds over this store.
     pub fn new(resources: Arc<Resources>, store: Store, config: Config) -> Self {
         let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let (random, allocating) = (Mutex::new(random), tokio::sync::Mutex::new(()));
+        let (random, allocating) = (Mutex::new(random), Arc::default());
         Self { inner: Arc::new(Inner { resources, store, config, random, allocating }) }
     }
 
@@ -101,14 +104,29 @@ impl Registry {
     }
 
     /// Keeps others from choosing unique values, if the kind has any, until the guard is dropped.
-    pub(crate) async fn hold_allocations(
-        &self,
-        resource: &Resource,
-    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+    pub(crate) async fn hold_allocations(&self, resource: &Resource) -> Option<OwnedMutexGuard<()>> {
         match resource.strategy.allocate {
-            Some(_) => Some(self.inner.allocating.lock().await),
+            Some(_) => Some(Arc::clone(&self.inner.allocating).lock_owned().await),
             None => None,
         }
+    }
+
+    /// Carries out a write, and lets go of what was held for it once the write is in the store.
+    pub(crate) async fn commit(
+        &self,
+        write: Write,
+        held: Option<OwnedMutexGuard<()>>,
+    ) -> Result<Arc<Stored>, CommitError> {
+        let Some(held) = held else { return self.inner.store.commit(write).await };
+        let store = self.inner.store.clone();
+        // The store carries a write out though nobody waits for it any more. So must the guard outlive a caller that
+        // goes away; else the next one would choose from a state in which the choice does not show yet.
+        let committing = tokio::runtime::Handle::current().spawn(async move {
+            let outcome = store.commit(write).await;
+            drop(held);
+            outcome
+        });
+        committing.await.unwrap_or(Err(CommitError::Closed))
     }
 
     /// Changes one object: `decide` says from its present state what it is to be. Decided anew when another write came
@@ -122,7 +140,7 @@ impl Registry {
         mut decide: impl FnMut(&Value) -> Result<Prepared, ApiError>,
     ) -> Result<Written, ApiError> {
         for _ in 0..ATTEMPTS {
-            let _held = self.hold_allocations(resource).await;
+            let held = self.hold_allocations(resource).await;
             let snapshot = self.inner.store.snapshot();
             let current = find(&snapshot, resource, namespace, name)?;
             let old = current.value();
@@ -130,19 +148,19 @@ impl Registry {
             allocate(&snapshot, resource, &current.key, &mut new, Some(&old))?;
             let ends = ends_with_update(resource, &new, &old);
             if !ends && write::is_noop(&new, &old) {
-                return Ok(Written { object: current, warnings });
+                return Ok(Written { object: current, created: false, warnings });
             }
             let (key, expect) = (current.key.clone(), current.revision);
             if options.dry_run {
-                return Ok(Written { object: unsaved(key, expect, &new), warnings });
+                return Ok(Written { object: unsaved(key, expect, &new), created: false, warnings });
             }
             let write = if ends {
                 Write::Delete { key, expect, last: new }
             } else {
                 Write::Update { key, expect, object: new }
             };
-            match self.inner.store.commit(write).await {
-                Ok(object) => return Ok(Written { object, warnings }),
+            match self.commit(write, held).await {
+                Ok(object) => return Ok(Written { object, created: false, warnings }),
                 Err(CommitError::Stale { .. }) => {}
                 Err(error) => return Err(refusal(resource, name, &error)),
             }

@@ -139,7 +139,7 @@ pub(crate) fn shown(target: Target, written: Written) -> Written {
     }
     let stored = &written.object;
     let scale = unsaved(stored.key.clone(), stored.revision, &write::scale_of(&stored.value()));
-    Written { object: scale, warnings: written.warnings }
+    Written { object: scale, ..written }
 }
 
 /// Refuses a write that was decided on another state.

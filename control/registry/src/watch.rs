@@ -57,9 +57,7 @@ impl Registry {
         let mut first = VecDeque::new();
         let watch = if initial || asked.is_none() {
             let (snapshot, watch) = self.store().snapshot_and_watch(&id, namespace);
-            if let Some(asked) = asked.filter(|asked| *asked > snapshot.revision()) {
-                return Err(too_large(asked, snapshot.revision()));
-            }
+            check_reached(asked, snapshot.revision())?;
             if initial {
                 first.extend(present(&snapshot, resource, namespace, &selection));
             }
@@ -68,6 +66,7 @@ impl Registry {
             }
             watch
         } else {
+            check_reached(asked, self.store().snapshot().revision())?;
             match self.store().watch(&id, namespace, asked.unwrap_or_default()) {
                 Ok(watch) => watch,
                 Err(gone) => return Ok(stream::iter([too_old(gone)]).boxed()),
@@ -94,6 +93,14 @@ impl Registry {
             ended: false,
         };
         Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())
+    }
+}
+
+/// Refuses a watch from a revision that is not reached yet: it would tell nothing of what happens until then.
+fn check_reached(asked: Option<u64>, current: u64) -> Result<(), ApiError> {
+    match asked.filter(|asked| *asked > current) {
+        Some(asked) => Err(too_large(asked, current)),
+        None => Ok(()),
     }
 }
 

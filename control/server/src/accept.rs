@@ -107,7 +107,11 @@ where
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let stream = match timeout(HANDSHAKE, self.tls.accept(stream)).await {
+        let handshake = tokio::select! {
+            () = stop.cancelled() => return,
+            handshake = timeout(HANDSHAKE, self.tls.accept(stream)) => handshake,
+        };
+        let stream = match handshake {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => return tracing::debug!("TLS handshake took too long"),

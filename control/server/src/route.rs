@@ -104,7 +104,7 @@ pub(crate) fn route(resources: &Resources, info: &RequestInfo) -> Result<Route, 
         },
     };
     let all_namespaces = resource.is_namespaced() && !in_namespace;
-    let (actions, allowed) = actions(named, part, all_namespaces);
+    let (actions, allowed) = actions(named, part, all_namespaces, resource.strategy.delete_collection);
     match actions.iter().find(|(verb, _)| *verb == info.verb) {
         Some((_, action)) => Ok(Route { resource, action: *action }),
         None => Err(NoRoute::MethodNotAllowed(allowed)),
@@ -122,7 +122,12 @@ enum Sub {
 
 type Actions = &'static [(&'static str, Action)];
 
-fn actions(named: bool, sub: Option<Sub>, all_namespaces: bool) -> (Actions, &'static str) {
+fn actions(
+    named: bool,
+    sub: Option<Sub>,
+    all_namespaces: bool,
+    delete_collection: bool,
+) -> (Actions, &'static str) {
     use Action::{
         Bind, Create, Delete, DeleteCollection, Get, GetScale, GetStatus, List, Log, Patch, Update, Watch,
     };
@@ -153,6 +158,7 @@ fn actions(named: bool, sub: Option<Sub>, all_namespaces: bool) -> (Actions, &'s
             "DELETE, GET, PATCH, PUT",
         ),
         None if all_namespaces => (&[("list", List), ("watch", Watch)], "GET"),
+        None if !delete_collection => (&[("list", List), ("watch", Watch), ("create", Create)], "GET, POST"),
         None => (
             &[("list", List), ("watch", Watch), ("create", Create), ("deletecollection", DeleteCollection)],
             "DELETE, GET, POST",
@@ -234,6 +240,7 @@ mod tests {
              GET /api/v1/namespaces/default/pods/a/log/x
              POST /api/v1/pods
              DELETE /api/v1/pods
+             DELETE /api/v1/namespaces
              POST /api/v1/namespaces/default/pods/a
              DELETE /api/v1/namespaces/default/pods/a/status
              OPTIONS /api/v1/nodes",
@@ -248,6 +255,7 @@ mod tests {
                 NotFound
                 MethodNotAllowed("GET")
                 MethodNotAllowed("GET")
+                MethodNotAllowed("GET, POST")
                 MethodNotAllowed("DELETE, GET, PATCH, PUT")
                 MethodNotAllowed("GET, PATCH, PUT")
                 MethodNotAllowed("DELETE, GET, POST")

@@ -77,6 +77,30 @@ async fn an_object_lives_its_life() {
 }
 
 #[tokio::test]
+async fn a_put_that_creates_says_so() {
+    let api = Api::start().await;
+    let endpoints = json!({"metadata": {"name": "a"}}).to_string();
+    for expect in [201, 200] {
+        let path = "/api/v1/namespaces/default/endpoints/a";
+        assert_eq!(api.send("PUT", path, &endpoints).await.0, expect);
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_delete_answers_with_the_object_where_its_kind_says_so() {
+    let api = Api::start().await;
+    for (kind, plural) in [("ServiceAccount", "serviceaccounts"), ("Status", "configmaps")] {
+        let path = format!("/api/v1/namespaces/default/{plural}");
+        let object = json!({"metadata": {"name": "a"}}).to_string();
+        assert_eq!(api.send("POST", &path, &object).await.0, 201);
+        let (code, answer) = api.send("DELETE", &format!("{path}/a"), "").await;
+        assert_eq!((code, &answer["kind"]), (200, &json!(kind)));
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn bad_requests_are_told_in_upstreams_words() {
     let api = Api::start().await;
     check(
@@ -187,6 +211,23 @@ async fn a_watch_of_a_passed_revision_ends_with_410() {
     let code = status["object"]["code"].as_u64().unwrap_or(code.into());
     assert_eq!(code, 410, "{status}");
     api.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_does_not_hold_up_the_end() {
+    let api = Api::start().await;
+    let address = api.url("").trim_start_matches("https://").to_owned();
+    let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    // Connections are accepted in order, so the silent one is in by now.
+    check(
+        &api,
+        &format!("GET {MAPS}/a"),
+        expect![[r#"
+        404 configmaps "a" not found
+    "#]],
+    )
+    .await;
+    timeout(Duration::from_secs(3), api.stop()).await.expect("the end comes before the grace is over");
 }
 
 #[tokio::test]

@@ -14,7 +14,14 @@ pub(super) const ROW: Resource = Resource {
     schema: Cow::Borrowed("io.k8s.api.core.v1.Namespace"),
     subresources: &[Subresource::Status],
     name_rule: NameRule::Label,
-    strategy: Strategy { default, prepare_create, prepare_update, mark_deleted, ..Strategy::PLAIN },
+    strategy: Strategy {
+        default,
+        prepare_create,
+        prepare_update,
+        mark_deleted,
+        delete_collection: false,
+        ..Strategy::PLAIN
+    },
     columns: crate::printers::NAMESPACE,
     ..Resource::PLAIN
 };

@@ -141,12 +141,15 @@ pub(super) fn add(
 
     let get = operations.make("list", own, LISTING, None, &list);
     let post = operations.make("post", own, WRITE, Some(&object), &object);
-    let delete = operations.make("deletecollection", own, LISTING, Some(DELETE_OPTIONS), STATUS);
     if resource.is_namespaced() {
         let everywhere = json!({"get": operations.make("list", own, LISTING, None, &list)});
         paths.insert(format!("/{root}/{plural}"), everywhere);
     }
-    let collection = json!({"get": get, "post": post, "delete": delete});
+    let mut collection = json!({"get": get, "post": post});
+    if resource.strategy.delete_collection {
+        collection["delete"] =
+            operations.make("deletecollection", own, LISTING, Some(DELETE_OPTIONS), STATUS);
+    }
     paths.insert(base.clone(), operations.with_path_parameters(collection, false));
 
     let item = json!({

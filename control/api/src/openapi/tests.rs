@@ -39,6 +39,15 @@ fn patch_takes_the_parameters_that_kubectl_looks_for() {
 }
 
 #[test]
+fn only_what_is_served_stands_at_a_path() {
+    let core = v3_document(&Resources::built_in(), "", "v1").unwrap();
+    let offers_delete = |path: &str| core["paths"][path].get("delete").is_some();
+    assert!(offers_delete("/api/v1/nodes"));
+    assert!(!offers_delete("/api/v1/namespaces"));
+    assert!(offers_delete("/api/v1/namespaces/{name}"));
+}
+
+#[test]
 fn schemas_say_their_kind_and_how_lists_are_merged() {
     let schemas = &apps()["components"]["schemas"];
     check(

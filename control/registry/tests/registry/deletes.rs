@@ -193,6 +193,20 @@ async fn a_collection_is_deleted_by_its_selectors() {
     assert_eq!(crate::world::names(&world.list("configmaps", &ListOptions::default()).unwrap().items), "b");
 }
 
+#[tokio::test]
+async fn a_large_collection_goes_whole_and_is_told_in_order() {
+    let world = World::new().await;
+    let expect: Vec<String> = (0..200).map(|n| format!("a{n:03}")).collect();
+    for name in &expect {
+        world.config_map(name).await;
+    }
+    let resource = world.resource("configmaps");
+    let (which, how) = (ListOptions::default(), DeleteOptions::default());
+    let deleted = world.registry.delete_collection(&resource, Some("default"), &which, &how).await.unwrap();
+    assert_eq!(crate::world::names(&deleted.items), expect.join(" "));
+    assert!(world.list("configmaps", &which).unwrap().items.is_empty());
+}
+
 #[test]
 fn options_come_as_an_object() {
     let check = |value: Value| match DeleteOptions::from_value(&value) {

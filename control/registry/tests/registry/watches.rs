@@ -66,6 +66,8 @@ async fn initial_events_are_asked_for_in_the_right_way() {
     expect![[r#"422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"#]].assert_eq(&check(&WatchOptions { send_initial_events: None, ..initial(true) }));
     expect!["504 Timeout: Timeout: Too large resource version: 99, current: 2"]
         .assert_eq(&check(&WatchOptions { resource_version: "99".to_owned(), ..initial(true) }));
+    expect!["504 Timeout: Timeout: Too large resource version: 99, current: 2"]
+        .assert_eq(&check(&from("99")));
     expect![[r#"400 BadRequest: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#]].assert_eq(&check(&from("x")));
 }
 

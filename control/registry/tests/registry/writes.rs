@@ -285,14 +285,27 @@ async fn unique_values_are_given_out_once_even_at_once() {
 }
 
 #[tokio::test]
+async fn a_value_is_taken_though_nobody_waits_for_the_write() {
+    let world = World::new().await;
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"selector": {"app": "a"}, "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}});
+    {
+        let mut given_up = std::pin::pin!(world.create("services", service("first")));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+    }
+    assert_eq!(world.create("services", service("second")).await.unwrap_err().code, 422);
+    assert!(world.get("services", "first").is_ok());
+}
+
+#[tokio::test]
 async fn some_kinds_are_created_by_an_update_and_some_insist_on_a_version() {
     let world = World::new().await;
     let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "me"}});
     expect![[r#"422 Invalid: leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#]].assert_eq(&refusal(world.update("leases", None, lease.clone()).await));
     let versioned =
         json!({"metadata": {"name": "a", "resourceVersion": "1"}, "spec": {"holderIdentity": "me"}});
-    world.update("leases", None, versioned).await.unwrap();
+    assert!(world.update("leases", None, versioned).await.unwrap().created);
     assert_eq!(world.get("leases", "a").unwrap()["spec"]["holderIdentity"], "me");
     expect![[r#"422 Invalid: leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#]].assert_eq(&refusal(world.update("leases", None, lease).await));
-    world.edit("leases", "a", |lease| lease["spec"]["holderIdentity"] = "you".into()).await.unwrap();
+    let edited = world.edit("leases", "a", |lease| lease["spec"]["holderIdentity"] = "you".into()).await;
+    assert!(!edited.unwrap().created);
 }

@@ -70,7 +70,8 @@ impl Call {
             )
             .await?;
         let warnings = [decoded.warnings, written.warnings].concat();
-        Ok(self.object(StatusCode::OK, &output, &written.object, &warnings))
+        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(self.object(code, &output, &written.object, &warnings))
     }
 
     /// Some fields of an object, or of a part of one.
@@ -102,7 +103,7 @@ impl Call {
         let options = self.delete_options(body).await?;
         let registry = &self.context.app.registry;
         let deleted = registry.delete(&self.resource, self.namespace(), self.name(), &options).await?;
-        if !deleted.gone {
+        if !deleted.gone || self.resource.strategy.return_deleted {
             return Ok(self.object(StatusCode::OK, &output, &deleted.object, &[]));
         }
         let uid = object::uid(&deleted.object.value()).to_owned();
