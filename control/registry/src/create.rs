@@ -11,6 +11,9 @@ use serde_json::Value;
 /// How many generated names are tried before the create is given up.
 const NAMES: usize = 8;
 
+/// How often a create is decided anew because its namespace changed meanwhile.
+const ATTEMPTS: usize = 5;
+
 impl Registry {
     /// Stores a new object.
     pub async fn create(
@@ -43,9 +46,27 @@ impl Registry {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(written) = self.try_create(resource, namespace, object.clone(), options).await? {
+                return Ok(written);
+            }
+        }
+        let namespace = namespace.unwrap_or_default();
+        Err(ApiError::timeout(format!("namespace {namespace} changed each time this was tried"), 1))
+    }
+
+    /// Decides and commits; none when the namespace changed between the two. A namespace that is found empty on its
+    /// way out stays so by this: what was decided before it was marked is not committed after.
+    async fn try_create(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Option<Written>, ApiError> {
         let held = self.hold_allocations(resource).await;
         let snapshot = self.store().snapshot();
-        self.check_namespace(&snapshot, resource, namespace, name_for_refusal(&object))?;
+        let given = self.check_namespace(&snapshot, resource, namespace, name_for_refusal(&object))?;
         let context = self.context(namespace, &options.manager);
         let Prepared { mut object, warnings } =
             write::prepare_create(self.resources(), resource, object, &context)?;
@@ -56,10 +77,11 @@ impl Registry {
         }
         allocate(&snapshot, resource, &key, &mut object, None)?;
         if options.dry_run {
-            return Ok(Written { object: unsaved(key, 0, &object), created: true, warnings });
+            return Ok(Some(Written { object: unsaved(key, 0, &object), created: true, warnings }));
         }
-        match self.commit(Write::Create { key, object }, held).await {
-            Ok(object) => Ok(Written { object, created: true, warnings }),
+        match self.commit(Write::Create { key, object, given }, held).await {
+            Ok(object) => Ok(Some(Written { object, created: true, warnings })),
+            Err(CommitError::Outdated) => Ok(None),
             Err(error) => Err(refusal(resource, &name, &error)),
         }
     }

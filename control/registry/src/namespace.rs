@@ -2,7 +2,7 @@
 
 use crate::registry::{Registry, key, not_found};
 use control_api::error::{Cause, Details};
-use control_api::object;
+use control_api::object::{self, Key};
 use control_api::{ApiError, Reason, Resource};
 use control_store::Snapshot;
 
@@ -23,16 +23,17 @@ pub(crate) fn check_deletable(resource: &Resource, name: &str) -> Result<(), Api
 }
 
 impl Registry {
-    /// Refuses new objects in a namespace that is not there or on its way out.
+    /// Refuses new objects in a namespace that is not there or on its way out. Gives the namespace and the revision at
+    /// which it took them; none for kinds without.
     pub(crate) fn check_namespace(
         &self,
         snapshot: &Snapshot,
         resource: &Resource,
         namespace: Option<&str>,
         name: &str,
-    ) -> Result<(), ApiError> {
-        let Some(namespace) = namespace.filter(|_| resource.is_namespaced()) else { return Ok(()) };
-        let Some(namespaces) = self.resources().by_plural("", "v1", "namespaces") else { return Ok(()) };
+    ) -> Result<Option<(Key, u64)>, ApiError> {
+        let Some(namespace) = namespace.filter(|_| resource.is_namespaced()) else { return Ok(None) };
+        let Some(namespaces) = self.resources().by_plural("", "v1", "namespaces") else { return Ok(None) };
         let stored = snapshot
             .get(&key(namespaces, None, namespace))
             .ok_or_else(|| not_found(namespaces, namespace))?;
@@ -40,7 +41,7 @@ impl Registry {
         if object::deletion_timestamp(&object).is_none()
             && object::text(&object, &["status", "phase"]) != "Terminating"
         {
-            return Ok(());
+            return Ok(Some((stored.key.clone(), stored.revision)));
         }
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");

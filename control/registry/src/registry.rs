@@ -207,7 +207,9 @@ pub(crate) fn refusal(resource: &Resource, name: &str, error: &CommitError) -> A
     match error {
         CommitError::Exists { .. } => ApiError::already_exists(&resource.group, &resource.plural, name),
         CommitError::NotFound => not_found(resource, name),
-        CommitError::Stale { .. } => ApiError::modified(&resource.group, &resource.plural, name),
+        CommitError::Stale { .. } | CommitError::Outdated => {
+            ApiError::modified(&resource.group, &resource.plural, name)
+        }
         CommitError::Closed => ApiError::unavailable(error.to_string()),
         CommitError::Malformed { .. } | CommitError::Io(_) => {
             tracing::error!(resource = %resource.plural, name, error = %error, "a write failed");

@@ -21,7 +21,7 @@ async fn put(store: &Store, name: String) {
     let key = key(name);
     let write = match store.snapshot().get(&key) {
         Some(stored) => Write::Update { expect: stored.revision, key, object },
-        None => Write::Create { key, object },
+        None => Write::Create { key, object, given: None },
     };
     black_box(store.commit(write).await.expect("the benchmark's disk works"));
 }

@@ -107,7 +107,7 @@ fn key(name: &str) -> Key {
 }
 
 fn create(name: &str, data: &str) -> Write {
-    Write::Create { key: key(name), object: json!({"metadata": {"name": name}, "data": data}) }
+    Write::Create { key: key(name), object: json!({"metadata": {"name": name}, "data": data}), given: None }
 }
 
 fn contents(store: &Store) -> BTreeMap<String, u64> {

@@ -60,6 +60,9 @@ pub enum CommitError {
         /// The object as it is now.
         current: Arc<Stored>,
     },
+    /// A create was decided on an older state of the object that allows it.
+    #[error("what the object depends on has changed since it was read")]
+    Outdated,
     /// The object to write is not one: no JSON object, or without `metadata`.
     #[error("the object cannot be stored: {reason}")]
     Malformed {

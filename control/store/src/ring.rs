@@ -174,6 +174,15 @@ impl Ring {
         Ok(topic.events.range(first..).take(limit).cloned().collect())
     }
 
+    /// At most `limit` events of all resources after the revision `after`.
+    pub(crate) fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Arc<Event>>, Gone> {
+        if after < self.oldest {
+            return Err(Gone { requested: after, oldest: self.oldest });
+        }
+        let first = self.events.partition_point(|event| event.revision <= after);
+        Ok(self.events.range(first..).take(limit).cloned().collect())
+    }
+
     /// `now` as it was at `revision`, if the ring still holds all that has happened since.
     pub(crate) fn rewind(&self, now: &Snapshot, revision: u64) -> Result<Snapshot, Gone> {
         if revision < self.oldest {

@@ -132,7 +132,7 @@ impl Store {
     /// A caller that stops waiting does not stop the write.
     pub async fn commit(&self, write: Write) -> Result<Arc<Stored>, CommitError> {
         let (answer, outcome) = oneshot::channel();
-        self.requests.send(Request::Write(write, answer)).await.or(Err(CommitError::Closed))?;
+        self.requests.send(Request::Write(Box::new(write), answer)).await.or(Err(CommitError::Closed))?;
         outcome.await.unwrap_or(Err(CommitError::Closed))
     }
 
@@ -140,6 +140,12 @@ impl Store {
     pub fn watch(&self, resource: &ResourceId, namespace: Option<&str>, from: u64) -> Result<Watch, Gone> {
         let (topic, tip) = self.shared.state().ring.subscribe(resource, namespace, from)?;
         Ok(Watch::new(Arc::clone(&self.shared), topic, from, tip))
+    }
+
+    /// At most `limit` events of all resources after the revision `after`, in order, as far as there are any. Whoever
+    /// has taken them in has seen one state of everything, however many resources it looks at.
+    pub fn events_after(&self, after: u64, limit: usize) -> Result<Vec<Arc<Event>>, Gone> {
+        self.shared.state().ring.read_all(after, limit)
     }
 
     /// The current state and a watch of all that comes after it, with nothing between the two.

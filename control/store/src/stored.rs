@@ -45,6 +45,9 @@ pub enum Write {
         key: Key,
         /// What to store; its resourceVersion is set by the store.
         object: Value,
+        /// Another object and the revision at which it allowed this one, as a namespace does; any other state of it
+        /// refuses the write.
+        given: Option<(Key, u64)>,
     },
     /// Replace an object.
     Update {

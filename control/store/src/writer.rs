@@ -21,7 +21,7 @@ pub(crate) const BATCH: usize = 512;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Carry out a write.
-    Write(Write, oneshot::Sender<Outcome>),
+    Write(Box<Write>, oneshot::Sender<Outcome>),
     /// Close the file and end; what came before is written first.
     Close(oneshot::Sender<()>),
 }
@@ -65,9 +65,9 @@ pub(crate) fn run(disk: Disk, shared: &Shared, mut requests: mpsc::Receiver<Requ
 }
 
 /// One batch; returns whether the disk failed.
-fn turn(disk: &Disk, shared: &Shared, batch: Vec<(Write, oneshot::Sender<Outcome>)>) -> bool {
+fn turn(disk: &Disk, shared: &Shared, batch: Vec<(Box<Write>, oneshot::Sender<Outcome>)>) -> bool {
     let mut staged = Staged::new(shared.state().now.clone());
-    let outcomes: Vec<_> = batch.into_iter().map(|(write, answer)| (answer, staged.apply(write))).collect();
+    let outcomes: Vec<_> = batch.into_iter().map(|(write, answer)| (answer, staged.apply(*write))).collect();
     if staged.rows.is_empty() {
         answer(outcomes);
         return false;
@@ -109,7 +109,12 @@ impl Staged {
             (Write::Create { .. }, Some(current)) => {
                 return Err(CommitError::Exists { current: Arc::clone(current) });
             }
-            (Write::Create { key, object }, None) => (EventKind::Added, key, object),
+            (Write::Create { given: Some((other, revision)), .. }, None)
+                if self.now.get(&other).is_none_or(|other| other.revision != revision) =>
+            {
+                return Err(CommitError::Outdated);
+            }
+            (Write::Create { key, object, .. }, None) => (EventKind::Added, key, object),
             (Write::Update { .. } | Write::Delete { .. }, None) => return Err(CommitError::NotFound),
             (Write::Update { expect, .. } | Write::Delete { expect, .. }, Some(current))
                 if expect != current.revision =>

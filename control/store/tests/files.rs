@@ -17,7 +17,7 @@ fn create(name: &str) -> Write {
         namespace: Some("default".to_owned()),
         name: name.to_owned(),
     };
-    Write::Create { key, object: json!({"metadata": {"name": name}}) }
+    Write::Create { key, object: json!({"metadata": {"name": name}}), given: None }
 }
 
 fn names(store: &Store) -> Vec<String> {

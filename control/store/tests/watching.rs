@@ -20,7 +20,7 @@ fn object(name: &str, data: u8) -> Value {
 
 async fn create(store: &Store, resource: &ResourceId, namespace: &str, name: &str) -> u64 {
     let key = key(resource, namespace, name);
-    store.commit(Write::Create { key, object: object(name, 0) }).await.unwrap().revision
+    store.commit(Write::Create { key, object: object(name, 0), given: None }).await.unwrap().revision
 }
 
 fn small(events: usize, bytes: usize) -> Store {
@@ -36,13 +36,47 @@ fn drain(watch: &mut Watch) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_create_may_rest_on_the_state_of_another_object() {
+    let store = Store::in_memory().unwrap();
+    let (owner, child) = (key(&PODS, "default", "owner"), key(&PODS, "default", "child"));
+    let given = |revision| Write::Create {
+        key: child.clone(),
+        object: object("child", 1),
+        given: Some((owner.clone(), revision)),
+    };
+    assert!(matches!(store.commit(given(1)).await, Err(CommitError::Outdated)), "the owner is not there");
+    let first = create(&store, &PODS, "default", "owner").await;
+    let update = Write::Update { key: owner.clone(), expect: first, object: object("owner", 2) };
+    let second = store.commit(update).await.unwrap().revision;
+    assert!(matches!(store.commit(given(first)).await, Err(CommitError::Outdated)), "the owner has changed");
+    store.commit(given(second)).await.unwrap();
+}
+
+#[tokio::test]
+async fn events_of_everything_come_in_one_order() {
+    let store = small(3, 1 << 20);
+    let mut revisions = Vec::new();
+    for (resource, name) in [(&PODS, "a"), (&SECRETS, "b"), (&PODS, "c"), (&SECRETS, "d")] {
+        revisions.push(create(&store, resource, "default", name).await);
+    }
+    let after = |revision, limit| -> Vec<u64> {
+        store.events_after(revision, limit).unwrap().iter().map(|event| event.revision).collect()
+    };
+    assert_eq!(after(revisions[0], 9), revisions[1..]);
+    assert_eq!(after(revisions[0], 2), revisions[1..3]);
+    assert!(after(revisions[3], 9).is_empty());
+    assert!(store.events_after(revisions[0] - 1, 9).is_err(), "the ring has dropped the first");
+}
+
+#[tokio::test]
 async fn writes_name_the_state_they_rest_on() {
     let store = Store::in_memory().unwrap();
     let a = key(&PODS, "default", "a");
-    let first = store.commit(Write::Create { key: a.clone(), object: object("a", 1) }).await.unwrap();
+    let first =
+        store.commit(Write::Create { key: a.clone(), object: object("a", 1), given: None }).await.unwrap();
     assert_eq!(first.value(), json!({"metadata": {"name": "a", "resourceVersion": "2"}, "data": 1}));
 
-    let again = store.commit(Write::Create { key: a.clone(), object: object("a", 2) }).await;
+    let again = store.commit(Write::Create { key: a.clone(), object: object("a", 2), given: None }).await;
     assert!(matches!(again, Err(CommitError::Exists { current }) if current == first));
     let update = |expect| Write::Update { key: a.clone(), expect, object: object("a", 3) };
     let second = store.commit(update(first.revision)).await.unwrap();
@@ -53,7 +87,7 @@ async fn writes_name_the_state_they_rest_on() {
     let last = store.commit(delete(second.revision)).await.unwrap();
     assert_eq!(last.value()["metadata"]["resourceVersion"], "4");
     assert!(matches!(store.commit(delete(4)).await, Err(CommitError::NotFound)));
-    let malformed = Write::Create { key: a.clone(), object: json!({"kind": "Pod"}) };
+    let malformed = Write::Create { key: a.clone(), object: json!({"kind": "Pod"}), given: None };
     assert!(matches!(store.commit(malformed).await, Err(CommitError::Malformed { .. })));
     assert_eq!(store.snapshot().revision(), 4, "refused writes count no revision");
     assert!(store.snapshot().is_empty());
@@ -171,7 +205,7 @@ async fn take(store: &Store, step: &Step) {
     let key = key(resource, if n % 2 == 0 { "even" } else { "odd" }, &name);
     let current = store.snapshot().get(&key).cloned();
     let write = match (step, current) {
-        (Step::Put(_, _, data), None) => Write::Create { key, object: object(&name, *data) },
+        (Step::Put(_, _, data), None) => Write::Create { key, object: object(&name, *data), given: None },
         (Step::Put(_, _, data), Some(current)) => {
             Write::Update { key, expect: current.revision, object: object(&name, *data) }
         }
