@@ -3,17 +3,21 @@
 use control_api::Resources;
 use control_api::object::{Key, ResourceId};
 use control_plan::{Change, Object, Settings, World};
-use control_store::{Event, EventKind, Gone, Store, Stored, Watch};
+use control_store::{Event, EventKind, Gone, Store, Stored};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Events taken from the store at a time, so that its lock is not held for long.
+const BATCH: usize = 256;
 
 /// Reads the store's events of every kind into a world.
 #[derive(Debug)]
 pub(crate) struct Feed {
     store: Store,
     resources: Vec<ResourceId>,
-    watches: Vec<Watch>,
+    /// The revision that the world shows; none before it was first read.
+    cursor: Option<u64>,
     pub(crate) world: World,
 }
 
@@ -27,17 +31,15 @@ impl Feed {
         Self {
             store,
             resources: ids.into_iter().collect(),
-            watches: Vec::new(),
+            cursor: None,
             world: World::new(settings, started),
         }
     }
 
     /// Takes in all that was acknowledged so far. Every change is in the world before the first is returned.
     pub(crate) fn catch_up(&mut self, now: Timestamp) -> Vec<Change> {
-        if self.watches.is_empty() {
-            return self.read_everything(now);
-        }
-        match self.drain() {
+        let Some(cursor) = self.cursor else { return self.read_everything(now) };
+        match self.drain(cursor) {
             Ok(events) => events.iter().filter_map(|event| self.apply(event, now)).collect(),
             Err(gone) => {
                 tracing::warn!(%gone, "the driver fell behind the store's events and reads everything anew");
@@ -46,15 +48,16 @@ impl Feed {
         }
     }
 
-    /// New events of all kinds, in the order of their revisions.
-    fn drain(&mut self) -> Result<Vec<Arc<Event>>, Gone> {
+    /// New events of all kinds, in the order of their revisions: the world never shows one kind later than another.
+    fn drain(&mut self, mut cursor: u64) -> Result<Vec<Arc<Event>>, Gone> {
         let mut events = Vec::new();
-        for watch in &mut self.watches {
-            while let Some(event) = watch.try_next()? {
-                events.push(event);
-            }
+        loop {
+            let batch = self.store.events_after(cursor, BATCH)?;
+            let Some(last) = batch.last() else { break };
+            cursor = last.revision;
+            events.extend(batch);
         }
-        events.sort_by_key(|event| event.revision);
+        self.cursor = Some(cursor);
         Ok(events)
     }
 
@@ -70,12 +73,7 @@ impl Feed {
     /// Makes the world what the store is, from a snapshot; what differs is told as changes.
     fn read_everything(&mut self, now: Timestamp) -> Vec<Change> {
         let snapshot = self.store.snapshot();
-        // From the snapshot's revision on; only if the ring turns over within these lines must it be done again.
-        let watches = self.resources.iter().map(|id| self.store.watch(id, None, snapshot.revision()));
-        let Ok(watches) = watches.collect::<Result<Vec<_>, Gone>>() else {
-            return self.read_everything(now);
-        };
-        self.watches = watches;
+        self.cursor = Some(snapshot.revision());
         let mut changes = Vec::new();
         let mut present: BTreeSet<Key> = BTreeSet::new();
         for resource in &self.resources {
