@@ -4,10 +4,11 @@ use crate::config::DriverConfig;
 use crate::events::{self, EventRecorder, EventWriter};
 use crate::execute::{Executor, Refusal};
 use crate::feed::Feed;
-use crate::metrics::{DriverMetrics, add};
+use crate::metrics::{DriverMetrics, Shown, add};
 use crate::queue::{Backoff, Job, Queue};
 use control_plan::{CONTROLLERS, Change, Plan};
 use control_registry::Registry;
+use prometheus_client::collector::Collector;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,8 +29,16 @@ pub struct Driver {
     recorder: EventRecorder,
     event_writer: Option<EventWriter>,
     metrics: Arc<DriverMetrics>,
-    /// The store's revision at which nothing was due and nothing ran.
-    settled: watch::Sender<u64>,
+    at_rest: watch::Sender<Option<Rest>>,
+}
+
+/// Nothing is due and nothing is being carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// The revision of the store that was looked at last.
+    pub revision: u64,
+    /// When something becomes due if nothing changes meanwhile.
+    pub until: Option<Instant>,
 }
 
 /// How a plan ended.
@@ -48,7 +57,7 @@ impl Driver {
         let feed = Feed::new(store, registry.resources(), config.root_ca.clone(), registry.now());
         let queue = Queue::new(Backoff { first: config.first_retry, last: config.last_retry });
         let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let settled = watch::Sender::new(0);
+        let at_rest = watch::Sender::new(None);
         Self {
             registry,
             config,
@@ -58,7 +67,7 @@ impl Driver {
             recorder,
             event_writer: Some(event_writer),
             metrics,
-            settled,
+            at_rest,
         }
     }
 
@@ -72,9 +81,14 @@ impl Driver {
         Arc::clone(&self.metrics)
     }
 
-    /// The last revision of the store at which nothing was left to do but wait for time or changes.
-    pub fn settled(&self) -> watch::Receiver<u64> {
-        self.settled.subscribe()
+    /// The same for a registry of metrics.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        Box::new(Shown(self.metrics()))
+    }
+
+    /// Whether there is nothing left to do but wait for time or changes; none while there is.
+    pub fn at_rest(&self) -> watch::Receiver<Option<Rest>> {
+        self.at_rest.subscribe()
     }
 
     /// Until stopped; then plans that are being carried out are carried to their end.
@@ -225,8 +239,8 @@ impl Driver {
         for (index, depth) in self.queue.depths() {
             self.metrics.rows[*index].depth.store(*depth, Ordering::Relaxed);
         }
-        if self.queue.is_idle() {
-            self.settled.send_if_modified(|before| std::mem::replace(before, seen) != seen);
-        }
+        let rest = Rest { revision: seen, until: self.queue.next_timer() };
+        let rest = self.queue.is_idle().then_some(rest);
+        self.at_rest.send_if_modified(|before| std::mem::replace(before, rest) != rest);
     }
 }

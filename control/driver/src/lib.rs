@@ -25,6 +25,6 @@ mod queue;
 
 pub use config::DriverConfig;
 pub use control_plan::EventRecord;
-pub use driver::Driver;
+pub use driver::{Driver, Rest};
 pub use events::EventRecorder;
 pub use metrics::{DriverMetrics, RowMetrics};

@@ -6,7 +6,7 @@ mod print;
 use control_api::decode::FieldValidation;
 use control_api::object::{self, Key, ResourceId};
 use control_api::{ApiError, Resource, Resources};
-use control_driver::{Driver, DriverConfig, DriverMetrics};
+use control_driver::{Driver, DriverConfig, DriverMetrics, Rest};
 use control_registry::{Config, DeleteOptions, PatchBody, PatchKind, Propagation, Registry, WriteOptions};
 use control_store::Store;
 use jiff::Timestamp;
@@ -20,16 +20,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often the runtime may be asked for more before a scenario counts as stuck.
-const PATIENCE: usize = 2_000_000;
+/// How long the control plane may be at work, by the clock on the wall, before a scenario counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often each task gets its turn before anything is asked.
 const ROUNDS: usize = 20;
 
+/// What falls due so soon is a retry, which belongs to what was done; what falls due later is for `tick`.
+const RETRY: Duration = Duration::from_secs(1);
+
 pub(crate) struct Session {
     pub(crate) registry: Registry,
     metrics: Arc<DriverMetrics>,
-    settled: watch::Receiver<u64>,
+    at_rest: watch::Receiver<Option<Rest>>,
     stop: CancellationToken,
     _tasks: TaskTracker,
     /// Nodes that renew their leases.
@@ -57,13 +60,13 @@ impl Session {
         registry.bootstrap("10.0.0.1:6443".parse().unwrap()).await.unwrap();
         let config = DriverConfig { root_ca: "PEM".to_owned(), seed: Some(7), ..DriverConfig::default() };
         let driver = Driver::new(registry.clone(), config);
-        let (metrics, settled, stop) = (driver.metrics(), driver.settled(), CancellationToken::new());
+        let (metrics, at_rest, stop) = (driver.metrics(), driver.at_rest(), CancellationToken::new());
         let tasks = TaskTracker::new();
         tasks.spawn(driver.run(stop.clone()));
         let mut session = Self {
             registry,
             metrics,
-            settled,
+            at_rest,
             stop,
             _tasks: tasks,
             alive: BTreeSet::new(),
@@ -175,28 +178,36 @@ impl Session {
         }
     }
 
-    /// Until controllers, events and nodes have nothing left to do.
+    /// Until controllers, events and nodes have nothing left to do. Time passes only where a retry waits for it.
+    #[expect(clippy::disallowed_methods, reason = "the store's thread works by the real clock")]
     pub(crate) async fn settle(&mut self) {
-        // Timers that have come are taken note of first.
-        for _ in 0..ROUNDS {
-            tokio::task::yield_now().await;
-        }
-        for _ in 0..PATIENCE {
-            let now = self.registry.store().snapshot().revision();
-            let busy =
-                *self.settled.borrow() != now || self.metrics.waiting_events.load(Ordering::Relaxed) > 0;
-            if busy {
-                // Retries wait for milliseconds; the clock stands still otherwise.
-                tokio::time::advance(Duration::from_micros(10)).await;
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < deadline {
+            // Timers that have come are taken note of first.
+            for _ in 0..ROUNDS {
                 tokio::task::yield_now().await;
+            }
+            let now = self.registry.store().snapshot().revision();
+            let rest = *self.at_rest.borrow();
+            let Some(rest) = rest.filter(|rest| rest.revision == now && !self.events_wait()) else {
+                // The store's thread has its turn.
+                std::thread::yield_now();
+                continue;
+            };
+            self.note_extremes();
+            if self.node_step().await {
                 continue;
             }
-            self.note_extremes();
-            if !self.node_step().await {
-                return;
-            }
+            let wait = rest.until.map(|until| until.saturating_duration_since(Instant::now()));
+            let Some(wait) = wait.filter(|wait| *wait < RETRY) else { return };
+            // Timers fire at whole milliseconds.
+            tokio::time::advance(wait + Duration::from_millis(1)).await;
         }
         panic!("the control plane did not settle: {}", self.get("pods"));
+    }
+
+    fn events_wait(&self) -> bool {
+        self.metrics.waiting_events.load(Ordering::Relaxed) > 0
     }
 
     /// The kind and key of `deployment/web` or, in another namespace, `deployment/ns/web`.

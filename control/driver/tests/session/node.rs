@@ -13,6 +13,8 @@ impl Session {
         let (row, _, _) = self.target(&format!("nodes/{name}"));
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         self.registry.create(&row, None, node, &options()).await?;
+        // Whether controllers see the node before it has told its status must not be left to chance.
+        self.settle().await;
         let mut allocatable = json!({"pods": "110"});
         for fact in facts {
             let (resource, amount) = fact.split_once('=').unwrap();
