@@ -5,6 +5,7 @@
 //! store is closed last.
 
 mod objects;
+mod parts;
 mod sink;
 mod source;
 
@@ -13,7 +14,7 @@ use crate::{
     guests,
     logging::{self, LogFormat},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use control_api::Resources;
 use control_driver::{Driver, DriverConfig};
@@ -22,6 +23,7 @@ use control_server::{LogError, LogOpener, Pki, Server, ServerConfig};
 use control_store::Store;
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use parts::{Parts, Watchdog};
 use runtime_engine::PoolSizes;
 use runtime_net::{Network, NetworkConfig};
 use runtime_node::{LogsError, Node, NodeConfig, NodeHandle};
@@ -29,19 +31,23 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Events and reports that may wait between the control plane and the node.
 const QUEUE: usize = 1024;
 /// What pods get to end in when the whole process is to end; the same as a pod's own default.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// What the other parts get to end in when one has ended by itself.
+const DEAD_GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -109,6 +115,13 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let handle = node.handle();
 
     let server_config = ServerConfig::new(args.listen, pki.clone());
+    let stopping = Arc::new(AtomicBool::new(false));
+    let is_stopping = Arc::clone(&stopping);
+    server_config.health.add("shutdown", move || match is_stopping.load(Ordering::Relaxed) {
+        true => Err("process is shutting down".to_owned()),
+        false => Ok(()),
+    });
+    let metrics = server_config.metrics.clone();
     let server = Server::bind(server_config, registry.clone(), log_opener(handle.clone())).await?;
     let address = server.local_addr();
     // Pods see the API at the network's gateway, which leads to where it really listens.
@@ -122,43 +135,48 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
         registry.clone(),
         DriverConfig { root_ca: pki.ca_pem().to_owned(), ..DriverConfig::default() },
     );
+    metrics.register(|registry| registry.register_collector(driver.collector()));
     let sink =
         sink::Sink { registry: registry.clone(), events: driver.events(), node: args.node_name.clone() };
     let (event_sender, event_receiver) = mpsc::channel(QUEUE);
     let (report_sender, report_receiver) = mpsc::channel(QUEUE);
 
-    let (controllers_stop, node_stop, server_stop) =
-        <(CancellationToken, CancellationToken, CancellationToken)>::default();
-    let (controllers, nodes, servers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-    servers.spawn(server.run(server_stop.clone()));
-    controllers.spawn(driver.run(controllers_stop.clone()));
-    controllers.spawn(source::run(registry, args.node_name, event_sender, controllers_stop.clone()));
-    nodes.spawn(node.run(event_receiver, report_sender, node_stop.clone()));
-    let (reports_stop, reports) = (CancellationToken::new(), TaskTracker::new());
-    reports.spawn(sink.run(report_receiver, reports_stop.clone()));
+    // In the order in which they end.
+    let watchdog = Watchdog::new();
+    let [controllers, nodes, reports, servers] = std::array::from_fn(|_| Parts::new(&watchdog));
+    servers.spawn("API server", server.run(servers.stop.clone()));
+    controllers.spawn("controllers", driver.run(controllers.stop.clone()));
+    let source = source::run(registry, args.node_name, event_sender, controllers.stop.clone());
+    controllers.spawn("node's source", source);
+    nodes.spawn("node", node.run(event_receiver, report_sender, nodes.stop.clone()));
+    reports.spawn("node's sink", sink.run(report_receiver, reports.stop.clone()));
     announce(&kubeconfig, reachable(address));
 
-    stop_signal.wait().await;
-    tracing::info!("stopping: pods have {SHUTDOWN_GRACE:?}; a second signal ends at once");
+    let (dead, grace) = tokio::select! {
+        () = stop_signal.wait() => (None, SHUTDOWN_GRACE),
+        name = watchdog.bark() => (Some(name), Duration::ZERO),
+    };
+    stopping.store(true, Ordering::Relaxed);
+    tracing::info!("stopping: pods have {grace:?}; a second signal ends at once");
     let ended = async {
-        handle.shutdown(SHUTDOWN_GRACE).await;
-        stop(&controllers, &controllers_stop).await;
-        stop(&nodes, &node_stop).await;
-        stop(&reports, &reports_stop).await;
-        stop(&servers, &server_stop).await;
+        handle.shutdown(grace).await;
+        for parts in [&controllers, &nodes, &reports, &servers] {
+            parts.end().await;
+        }
         store.close().await;
     };
     tokio::select! {
         () = ended => tracing::info!("stopped"),
         () = stop_signal.wait() => tracing::warn!("stopped by force"),
+        // What a dead part held may be waited for in vain.
+        () = tokio::time::sleep(DEAD_GRACE), if dead.is_some() => tracing::warn!("stopped in the middle"),
     }
-    Ok(())
-}
-
-async fn stop(tasks: &TaskTracker, stop: &CancellationToken) {
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    match dead {
+        None => Ok(()),
+        Some(name) => bail!(
+            "the {name} ended by itself, and wharf with it: the log above has the reason; start it again"
+        ),
+    }
 }
 
 /// The one line that tells a person, or a script, that all is up.
@@ -199,6 +217,12 @@ impl StopSignal {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// The server's questions for output, as the node understands them.

@@ -2,6 +2,7 @@
 //!
 //! Reports of one pod are written in their order; those of different pods side by side, so that one fsync serves many.
 
+use super::parts::join_all;
 use control_api::{ApiError, Resource, error::Reason, object};
 use control_driver::{EventRecord, EventRecorder};
 use control_registry::{DeleteOptions, Preconditions, Registry, WriteOptions};
@@ -13,8 +14,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// Writers side by side. A batch of the store takes about as many.
 const WRITERS: usize = 64;
@@ -35,7 +36,7 @@ pub(crate) struct Sink {
 impl Sink {
     /// Writes what comes until `stop`, and then what has come.
     pub(crate) async fn run(self, mut reports: mpsc::Receiver<NodeReport>, stop: CancellationToken) {
-        let tasks = TaskTracker::new();
+        let mut tasks = JoinSet::new();
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
                 let (sender, mut receiver) = mpsc::channel(QUEUE);
@@ -61,8 +62,7 @@ impl Sink {
             writer.send(report).await.expect("a writer runs until its queue is dropped");
         }
         drop(writers);
-        tasks.close();
-        tasks.wait().await;
+        join_all(tasks).await;
     }
 
     async fn write(&self, report: NodeReport) {

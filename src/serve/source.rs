@@ -3,14 +3,15 @@
 //! One task watches one resource. A watcher that the store's ring has passed lists again, and tells what is gone
 //! meanwhile from what it had told before.
 
+use super::parts::join_all;
 use control_api::object::{self, Key, ResourceId};
 use control_registry::Registry;
 use control_store::{EventKind, Stored};
 use runtime_node::SourceEvent;
 use serde_core::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// A resource that the node follows.
 struct Followed {
@@ -69,7 +70,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let node: Arc<str> = node.into();
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     for followed in FOLLOWED {
         let mut follower = Follower {
             followed,
@@ -90,8 +91,7 @@ pub(crate) async fn run(
     }
     // The node may have ended by now; then the tasks end too.
     drop(events.send(SourceEvent::Synced).await);
-    tasks.close();
-    tasks.wait().await;
+    join_all(tasks).await;
 }
 
 struct Follower {

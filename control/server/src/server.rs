@@ -112,11 +112,6 @@ impl Server {
     /// Serves until `stop`; watches end at once then, other open requests within the grace.
     pub async fn run(self, stop: CancellationToken) {
         let config = self.config;
-        let stopping = stop.clone();
-        config.health.add("shutdown", move || match stopping.is_cancelled() {
-            true => Err("process is shutting down".to_owned()),
-            false => Ok(()),
-        });
         let store = self.registry.store().clone();
         config.health.add("store", move || match store.is_writable() {
             true => Ok(()),
