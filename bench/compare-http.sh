@@ -13,15 +13,16 @@ trap finish EXIT
 
 [ -x "$tools/bin/wasmtime" ] ||
     CARGO_TARGET_DIR=$target/wasmtime-cli cargo install --quiet --locked --root "$tools" --version '^48' wasmtime-cli \
-        --no-default-features --features serve,run,cranelift,pooling-allocator,parallel-compilation,component-model
-cargo build --quiet --release -p wharf -p wharf-bench
+        --no-default-features --features serve,run,cranelift,pooling-allocator,parallel-compilation,component-model,component-model-async
+# The whole workspace: a selection of crates would compile wasmtime anew, with other features.
+cargo build --quiet --release --workspace
 function=$(cargo xtask samples | grep '/function.wasm$')
 
-await() { for _ in $(seq 200); do (exec 3<>"/dev/tcp/${1%:*}/${1#*:}") 2>/dev/null && return; sleep 0.05; done; echo "$1 does not answer" >&2; exit 1; }
+await() { for _ in $(seq 200); do (exec 3<>"/dev/tcp/${1%:*}/${1#*:}") 2>/dev/null && return; sleep 0.05; done; echo "$1 does not answer" >&2; return 1; }
 
-"$tools/bin/wasmtime" serve -W pooling-allocator=y --addr 127.0.0.1:30990 "$function" 2>/dev/null &
+"$tools/bin/wasmtime" serve -O pooling-allocator=y -S cli --addr 127.0.0.1:30990 "$function" 2>"$work/log" &
 pids+=($!)
-await 127.0.0.1:30990
+await 127.0.0.1:30990 || { cat "$work/log" >&2; exit 1; }
 echo "wasmtime serve:"
 "$target/release/wharf-bench" http 127.0.0.1:30990 --seconds "$seconds"
 kill "${pids[0]}"
@@ -31,8 +32,10 @@ export WHARF_HOME=$work/home
 "$target/release/wharf" serve --listen 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
 pids+=($!)
 until [ -s "$work/ready" ]; do kill -0 $! || { cat "$work/log" >&2; exit 1; }; sleep 0.05; done
-KUBECONFIG=$WHARF_HOME/kubeconfig kubectl apply -f samples/function/function.yaml
-KUBECONFIG=$WHARF_HOME/kubeconfig kubectl rollout status deployment/function --timeout=60s
+kubectl=$(cargo xtask kubectl)
+export KUBECONFIG=$WHARF_HOME/kubeconfig
+"$kubectl" apply -f samples/function/function.yaml
+"$kubectl" rollout status deployment/function --timeout=60s
 await 127.0.0.1:30081
 echo "wharf:"
 "$target/release/wharf-bench" http 127.0.0.1:30081 --seconds "$seconds"
