@@ -15,10 +15,22 @@ pub(crate) fn images_dir(home: &Path) -> PathBuf {
     home.join("images")
 }
 
-/// An engine with places for as many guests as `pool` says, that keeps compiled code under the home folder.
+/// An engine with places for as many guests as `pool` says, that keeps compiled code under the home folder and compiles
+/// in processes of its own.
 pub(crate) fn engine(home: &Path, pool: PoolSizes) -> Result<Engine> {
-    let config = EngineConfig { cache_dir: Some(home.join("code")), pool, ..EngineConfig::default() };
+    let config = EngineConfig {
+        cache_dir: Some(home.join("code")),
+        compiler: Some(own_program()),
+        pool,
+        ..EngineConfig::default()
+    };
     Engine::new(config, &capabilities()).context("cannot set up the engine")
+}
+
+/// This program, also after its file was replaced by a newer one.
+fn own_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { running } else { std::env::current_exe().unwrap_or(running) }
 }
 
 /// The local images, for an engine.

@@ -57,14 +57,21 @@ enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Compile a component from standard input: how wharf calls itself
+    #[command(hide = true)]
+    CompileComponent,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::CompileComponent = arguments.command {
+        return runtime_engine::compile_stdin();
+    }
     let result = data_dir::home(arguments.home).and_then(|home| match arguments.command {
         Command::Serve(args) => serve::serve(args, &home).map(|()| 0),
         Command::Run(args) => run::run(args, &home),
         Command::Image(command) => image::image(command, &home).map(|()| 0),
+        Command::CompileComponent => unreachable!("it was answered above, without a home"),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "wharf", &mut std::io::stdout());
             Ok(0)

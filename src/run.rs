@@ -11,7 +11,6 @@ mod publish;
 
 use crate::{guests, logging};
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use clap::Args;
 use options::{Dir, Published};
 use runtime_engine::{Engine, Exit, Guest, GuestSpec, Image, ImageKind, LoadError, Meter, Mount, PoolSizes};
@@ -21,7 +20,7 @@ use runtime_host_sockets::PodNetwork;
 use runtime_images::ImageError;
 use runtime_net::{AttachSpec, Attachment, Network, NetworkConfig};
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
@@ -31,13 +30,15 @@ use tokio::{
     pin,
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// Places for guests: the pod, and the instances that handle its requests.
 const PLACES: u32 = 256;
 /// How long a guest that heard the notice of its end may take.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a guest that was killed is waited for.
+const KILL: Duration = Duration::from_secs(1);
 
 /// Where an HTTP handler is served when no port was named.
 const DEFAULT_PORT: Published = Published { address: IpAddr::V4(Ipv4Addr::LOCALHOST), host: 8080, pod: 8080 };
@@ -154,11 +155,11 @@ async fn load(name: &str, engine: &Engine, home: &Path) -> Result<Arc<Image>, Fa
             }
         }
     }
-    let content = fs::read(path).map_err(|error| Failure {
+    let content = runtime_engine::read_content(path).map_err(|error| Failure {
         code: if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN },
         error: anyhow::Error::new(error).context(format!("cannot read {name}")),
     })?;
-    engine.load(Bytes::from(content)).await.map_err(|error: LoadError| Failure {
+    engine.load(content).await.map_err(|error: LoadError| Failure {
         code: CANNOT_RUN,
         error: anyhow::Error::new(error).context(format!("cannot run {name}")),
     })
@@ -193,6 +194,11 @@ impl Pod {
             meter: Meter::new(args.memory, args.cpu),
             args,
         }
+    }
+
+    /// The limit of all its guests together.
+    fn memory(&self) -> Option<u64> {
+        self.args.memory
     }
 
     /// For one guest.
@@ -247,9 +253,10 @@ async fn wait(guest: Guest, image: &Image, signals: &mut Signals, termination: &
         }
     }
     control.kill();
-    match end.await {
+    // A write to a pipe that nobody reads holds the guest's thread, and is not waited for.
+    match timeout(KILL, end).await {
         // It was faster.
-        Exit::Code(own) => own,
+        Ok(Exit::Code(own)) => own,
         _ => code,
     }
 }

@@ -4,7 +4,7 @@ use super::{KILLED, Pod, Signals, options::Published};
 use crate::logging;
 use anyhow::{Context as _, Result};
 use runtime_engine::{GuestSpec, Image};
-use runtime_host_http::{Counters, GuestTemplate, ServeConfig};
+use runtime_host_http::{Counters, Gate, GuestTemplate, ServeConfig};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -30,6 +30,7 @@ pub(super) async fn serve(
         // A request has no terminal to read from.
         move || GuestSpec { stdin: Box::new(tokio::io::empty()), ..pod.spec() }
     });
+    let gate = Arc::new(Gate::new(ServeConfig::default(), pod.memory(), image.initial_memory()));
     for published in ports {
         let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), published.pod);
         let listener = pod
@@ -40,7 +41,7 @@ pub(super) async fn serve(
             Arc::clone(&image),
             Arc::clone(&template),
             listener,
-            ServeConfig::default(),
+            Arc::clone(&gate),
             Arc::new(Counters::default()),
             stop.clone(),
         ));

@@ -3,15 +3,17 @@
 //! Compiled code is run as it is, so a file is used only if it says of itself that it is what we look for and its
 //! checksum over everything holds. Whatever else lies there (cut short by a full disk, damaged, of another version,
 //! copied from another name) counts as absent and is written anew. Against someone who can write to the folder this is
-//! no protection; it belongs to the user alone, like the program itself.
+//! no protection; it belongs to the user alone, like the program itself. What was not used for longest goes first once
+//! the folder is full.
 
 use std::{
     fs, io,
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -21,6 +23,8 @@ use crate::digest::Digest;
 /// Also the format's version.
 const MAGIC: &[u8; 16] = b"wharf code v001\n";
 const HEADER: usize = MAGIC.len() + 32;
+/// What the folder may hold: some thousand programs.
+const MAX_TOTAL_BYTES: u64 = 4 << 30;
 
 /// A folder of compiled code for one configuration of the engine.
 #[derive(Debug)]
@@ -32,8 +36,18 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// The folder, made where it is missing, readable by the user alone.
+    ///
+    /// Fails where somebody else could have put code there.
     pub(crate) fn open(dir: &Path, engine: u64) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let metadata = fs::metadata(dir)?;
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != user || metadata.mode() & 0o022 != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "others may write to it; make it yours alone (chown, chmod 700)",
+            ));
+        }
         Ok(Self { dir: dir.to_owned(), engine })
     }
 
@@ -42,6 +56,10 @@ impl Cache {
     }
 
     /// The code compiled from `content`, if it is there and whole.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a file's time of use is the file system's, and decides nothing but what goes first"
+    )]
     pub(crate) fn get(&self, content: &Digest) -> Option<Vec<u8>> {
         let path = self.path(content);
         let file = match fs::read(&path) {
@@ -53,7 +71,10 @@ impl Cache {
             }
         };
         let code = self.check(content, file);
-        if code.is_none() {
+        if code.is_some() {
+            // Only what is to go first depends on it.
+            drop(fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now())));
+        } else {
             tracing::warn!(path = %path.display(), "compiled code is damaged or foreign; compiling again");
         }
         code
@@ -90,13 +111,61 @@ impl Cache {
             file.write_all(code)?;
             fs::rename(&temporary, &path)
         };
-        write().inspect_err(|_failed| drop(fs::remove_file(&temporary)))
+        write().inspect_err(|_failed| drop(fs::remove_file(&temporary)))?;
+        self.make_room()
     }
+
+    /// Removes what was not used for longest, as far as the folder holds too much.
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            // One that another process removed meanwhile takes no room.
+            if let Ok(metadata) = entry.metadata()
+                && metadata.is_file()
+            {
+                files.push((metadata.modified()?, metadata.len(), entry.path()));
+            }
+        }
+        for path in surplus(files, MAX_TOTAL_BYTES) {
+            drop(fs::remove_file(path));
+        }
+        Ok(())
+    }
+}
+
+/// The files (last use, size, path) that must go so that `most` bytes remain: those of the longest ago.
+fn surplus(mut files: Vec<(SystemTime, u64, PathBuf)>, most: u64) -> Vec<PathBuf> {
+    files.sort_by(|a, b| b.cmp(a));
+    let mut total = 0_u64;
+    let mut is_over = |bytes: u64| {
+        total = total.saturating_add(bytes);
+        total > most
+    };
+    files.into_iter().filter(|(_, bytes, _)| is_over(*bytes)).map(|(_, _, path)| path).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_used_for_longest_goes() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let files = vec![(at(1), 5, "old".into()), (at(3), 5, "new".into()), (at(2), 5, "middle".into())];
+        assert_eq!(surplus(files.clone(), 15), Vec::<PathBuf>::new());
+        assert_eq!(surplus(files.clone(), 12), [PathBuf::from("old")]);
+        assert_eq!(surplus(files, 5), [PathBuf::from("middle"), PathBuf::from("old")]);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_trusted() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Cache::open(dir.path(), 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
 
     #[test]
     fn only_whole_files_of_our_own_are_read() {

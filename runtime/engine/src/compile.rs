@@ -1,13 +1,25 @@
 //! From a file's bytes to compiled code: text is assembled, a core module becomes a component, a component is compiled.
 //!
-//! Compiling is outside wasmtime's promise of safety against hostile input, so it happens on a thread of its own, one
-//! or few at a time, with a bound on the input's size and on the time one waits for it.
+//! Compiling is outside wasmtime's promise of safety against hostile input, so it happens one at a time, with bounds on
+//! the input's size, on the instances it may ask for and on the time, and in a process of its own where the embedder
+//! names a program for it ([`isolated`]).
 
-use std::{thread, time::Duration};
+mod isolated;
+
+pub use isolated::compile_stdin;
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, SemaphorePermit, oneshot},
     time::timeout,
 };
 
@@ -15,15 +27,25 @@ use crate::{
     adapt::adapt,
     error::LoadError,
     imports::UnmetImport,
+    instances,
     shape::{Border, Shape, border_of, shape_of},
 };
 
 /// The largest file that is compiled. An interpreter with its library has been seen at 40 MB.
 const MAX_BYTES: usize = 256 << 20;
-/// How long one waits for a compilation.
+/// How long a compilation may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// For a compiler that recurses deeply.
 const STACK_BYTES: usize = 16 << 20;
+
+/// Reads a file that is to be an image. Of one that is too large to be compiled, or has no end, only so much that
+/// [`Engine::load`](crate::Engine::load) sees it.
+pub fn read_content(path: &Path) -> io::Result<Bytes> {
+    let mut content = Vec::new();
+    let most = u64::try_from(MAX_BYTES).expect("it fits into 64 bits") + 1;
+    File::open(path)?.take(most).read_to_end(&mut content)?;
+    Ok(Bytes::from(content))
+}
 
 /// Compiled code, and what cannot be asked of it later.
 #[derive(Debug)]
@@ -50,52 +72,76 @@ impl Code {
 #[derive(Debug)]
 pub(crate) struct Compiler {
     engine: wasmtime::Engine,
+    /// What compiles in a process of its own.
+    program: Option<PathBuf>,
     turns: &'static Semaphore,
 }
 
+/// Held by whatever computes for a compilation, also once nobody waits for it any more.
+type Turn = Arc<SemaphorePermit<'static>>;
+
 impl Compiler {
-    pub(crate) fn new(engine: wasmtime::Engine) -> Self {
+    pub(crate) fn new(engine: wasmtime::Engine, program: Option<PathBuf>) -> Self {
         // One at a time for the whole process: each already uses every core.
         static TURNS: Semaphore = Semaphore::const_new(1);
-        Self { engine, turns: &TURNS }
+        Self { engine, program, turns: &TURNS }
     }
 
-    /// Compiles `content` on a thread of its own. Gives up waiting after a while; the thread then still ends its work
-    /// before the next begins.
+    /// Compiles `content` once those before it are done. What is still not done after its time is ended where it has a
+    /// process of its own; without one its thread ends its work before the next begins.
     pub(crate) async fn compile(&self, content: Bytes) -> Result<Code, LoadError> {
         if content.len() > MAX_BYTES {
             return Err(LoadError::TooLarge { bytes: content.len(), limit: MAX_BYTES });
         }
-        let work = async {
-            let turn = self.turns.acquire().await.expect("this semaphore is never closed");
-            let (done, result) = oneshot::channel();
-            let engine = self.engine.clone();
-            thread::Builder::new()
-                .name("compile".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn(move || {
-                    let _turn = turn;
-                    drop(done.send(compile(&engine, &content)));
-                })
-                .map_err(|error| LoadError::Compiler(format!("its thread cannot be started: {error}")))?;
-            result
-                .await
-                .unwrap_or_else(|_panicked| Err(LoadError::Compiler("the compiler panicked".to_owned())))
+        let turn = Arc::new(self.turns.acquire().await.expect("this semaphore is never closed"));
+        timeout(PATIENCE, self.compile_now(content, turn)).await.unwrap_or(Err(LoadError::Slow(PATIENCE)))
+    }
+
+    async fn compile_now(&self, content: Bytes, turn: Turn) -> Result<Code, LoadError> {
+        let (component, core_instances) =
+            on_thread(Arc::clone(&turn), move || component_to_compile(&content)).await?;
+        let serialized = match &self.program {
+            Some(program) => isolated::compile(program, &component).await?,
+            None => {
+                let engine = self.engine.clone();
+                on_thread(turn, move || compile(&engine, &component)).await?
+            }
         };
-        timeout(PATIENCE, work).await.unwrap_or(Err(LoadError::Slow(PATIENCE)))
+        Ok(Code { core_instances, serialized })
     }
 }
 
-fn compile(engine: &wasmtime::Engine, content: &[u8]) -> Result<Code, LoadError> {
+/// Works on a thread of its own, with a large stack.
+async fn on_thread<R: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> Result<R, LoadError> + Send + 'static,
+) -> Result<R, LoadError> {
+    let (done, result) = oneshot::channel();
+    thread::Builder::new()
+        .name("compile".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let _turn = turn;
+            drop(done.send(work()));
+        })
+        .map_err(|error| LoadError::Compiler(format!("its thread cannot be started: {error}")))?;
+    result.await.unwrap_or_else(|_panicked| Err(LoadError::Compiler("the compiler panicked".to_owned())))
+}
+
+/// The component that a file holds or becomes, fit to be compiled, and how many core instances it makes.
+fn component_to_compile(content: &[u8]) -> Result<(Vec<u8>, u32), LoadError> {
     let component = component_of(content)?;
-    let border = border_of(&component)?;
-    refuse_wasi_03(&border)?;
-    let serialized = engine.precompile_component(&component).map_err(|error| {
+    refuse_wasi_03(&border_of(&component)?)?;
+    let instances = instances::count(&component)?;
+    Ok((component, instances.core))
+}
+
+fn compile(engine: &wasmtime::Engine, component: &[u8]) -> Result<Vec<u8>, LoadError> {
+    engine.precompile_component(component).map_err(|error| {
         let invalid = error.chain().any(|cause| cause.is::<wasmparser::BinaryReaderError>());
         let text = format!("{error:#}");
         if invalid { LoadError::Invalid(text) } else { LoadError::Compiler(text) }
-    })?;
-    Ok(Code { core_instances: border.core_instances, serialized })
+    })
 }
 
 /// The component that `content` is or can be made into.

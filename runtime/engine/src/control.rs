@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 use futures::task::AtomicWaker;
 
 use crate::{
+    exit::Exit,
     meter::{Meter, Usage},
     metered::Metered,
     ticker::Clock,
@@ -21,11 +22,23 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct GuestControl(Arc<Inner>);
 
+/// The same, without keeping the guest's counts.
+#[derive(Debug)]
+pub(crate) struct WeakControl(Weak<Inner>);
+
+impl WeakControl {
+    pub(crate) fn upgrade(&self) -> Option<GuestControl> {
+        self.0.upgrade().map(GuestControl)
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     own: Meter,
     shared: Option<Meter>,
     killed: AtomicBool,
+    /// Where it was killed for memory: the limit that was passed. Else zero.
+    starved: AtomicU64,
     /// Wakes the guest's task, so that a kill ends it also while it waits in a host call.
     waker: AtomicWaker,
     clock: Arc<Clock>,
@@ -39,6 +52,7 @@ impl GuestControl {
             own,
             shared,
             killed: AtomicBool::new(false),
+            starved: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             clock,
             resumed_at: AtomicU64::new(u64::MAX),
@@ -49,6 +63,24 @@ impl GuestControl {
     pub fn kill(&self) {
         self.0.killed.store(true, Ordering::SeqCst);
         self.0.waker.wake();
+    }
+
+    /// Ends the guest now, as one that wanted more memory than `limit`.
+    pub(crate) fn kill_for_memory(&self, limit: u64) {
+        self.0.starved.store(limit, Ordering::SeqCst);
+        self.kill();
+    }
+
+    /// How a guest that was killed has ended.
+    pub fn exit_of_kill(&self) -> Exit {
+        match self.0.starved.load(Ordering::SeqCst) {
+            0 => Exit::Killed,
+            limit => Exit::OutOfMemory { limit },
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakControl {
+        WeakControl(Arc::downgrade(&self.0))
     }
 
     /// Whether [`GuestControl::kill`] was called.

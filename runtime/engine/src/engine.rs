@@ -29,6 +29,7 @@ use crate::{
     error::{EngineError, LoadError},
     image::Image,
     pool::{Pool, PoolSizes},
+    pressure::{self, Pressure},
     state::GuestState,
     ticker::Clock,
 };
@@ -38,10 +39,16 @@ use crate::{
 pub struct EngineConfig {
     /// Where compiled code is kept. Without it everything is compiled anew in each process.
     pub cache_dir: Option<PathBuf>,
+    /// A program that calls [`compile_stdin`](crate::compile_stdin) when its only argument is `compile-component`:
+    /// components are compiled by it, in a process of their own. Without it they are compiled on a thread of this one.
+    pub compiler: Option<PathBuf>,
     /// How many guests there are places for.
     pub pool: PoolSizes,
     /// How long a guest waits for a place.
     pub patience: Duration,
+    /// Resident bytes of the process above which the guest that holds most memory is ended; six sevenths of the machine's
+    /// memory where not given.
+    pub memory_budget: Option<u64>,
     /// Threads on which guests compute; as many as the machine has cores where not given.
     pub threads: Option<usize>,
 }
@@ -51,8 +58,10 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             cache_dir: None,
+            compiler: None,
             pool: PoolSizes::from_machine(),
             patience: Duration::from_secs(30),
+            memory_budget: None,
             threads: None,
         }
     }
@@ -69,6 +78,7 @@ struct Inner {
     cache: Option<Cache>,
     pool: Pool,
     clock: Arc<Clock>,
+    pressure: Arc<Pressure>,
     guests: TaskTracker,
     runtime: runtime::Handle,
     /// Taken when the engine goes.
@@ -120,21 +130,26 @@ impl Engine {
         }
         let runtime = builder.build().map_err(EngineError::Threads)?;
         let clock = Arc::new(Clock::default());
+        let pressure = Pressure::new(config.memory_budget.or_else(pressure::budget_of_machine));
+        let pressure = Arc::new(pressure);
         let weak = wasmtime.weak();
+        let watched = Arc::clone(&pressure);
         clock
             .start(move || {
                 if let Some(engine) = weak.upgrade() {
                     engine.increment_epoch();
                 }
+                watched.tick();
             })
             .map_err(EngineError::Threads)?;
         Ok(Self(Arc::new(Inner {
-            compiler: Compiler::new(wasmtime.clone()),
+            compiler: Compiler::new(wasmtime.clone(), config.compiler),
             wasmtime,
             linker,
             cache,
             pool: Pool::new(sizes, config.patience),
             clock,
+            pressure,
             guests: TaskTracker::new(),
             runtime: runtime.handle().clone(),
             owned_runtime: Mutex::new(Some(runtime)),
@@ -261,6 +276,10 @@ impl Engine {
         &self.0.pool
     }
 
+    pub(crate) fn pressure(&self) -> &Arc<Pressure> {
+        &self.0.pressure
+    }
+
     pub(crate) fn clock(&self) -> Arc<Clock> {
         Arc::clone(&self.0.clock)
     }
@@ -278,9 +297,15 @@ impl Drop for Inner {
 }
 
 fn wasmtime_config(sizes: PoolSizes) -> Config {
+    let mut config = compiler_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(sizes.config()));
+    config
+}
+
+/// All that compiled code depends on, without the pool: enough to compile, and little address space.
+pub(crate) fn compiler_config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(sizes.config()))
         .memory_reservation(4 << 30)
         .memory_init_cow(true)
         .epoch_interruption(true)
@@ -336,4 +361,16 @@ fn link_cli(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
     adapt::add_to_linker(l)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_compiled_without_a_pool_fits_an_engine_with_one() {
+        let bare = wasmtime::Engine::new(&compiler_config()).unwrap();
+        let pooled = wasmtime::Engine::new(&wasmtime_config(PoolSizes::for_guests(16))).unwrap();
+        assert_eq!(fingerprint(&bare), fingerprint(&pooled));
+    }
 }

@@ -50,7 +50,7 @@ pub enum LoadError {
     #[error("{}", crate::imports::tell(.0))]
     UnmetImport(Vec<UnmetImport>),
     /// Larger than the bound on what is compiled.
-    #[error("{bytes} bytes are more than the {limit} that are compiled at most")]
+    #[error("{bytes} bytes or more are above the {limit} that are compiled at most")]
     TooLarge {
         /// Its size.
         bytes: usize,

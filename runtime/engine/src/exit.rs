@@ -44,7 +44,7 @@ impl Exit {
             return Self::OutOfMemory { limit: reached.limit };
         }
         if control.is_killed() {
-            return Self::Killed;
+            return control.exit_of_kill();
         }
         Self::Trapped { message: message(error), backtrace: backtrace(error) }
     }

@@ -21,8 +21,13 @@ use crate::{
     metered::Killed,
     pool::Need,
     spec::GuestSpec,
-    state::GuestState,
+    state::{GuestState, TABLE_ELEMENT_BYTES},
 };
+
+/// A page of WebAssembly's linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
+/// What one call of a guest may make the host copy.
+const MAX_CALL_BYTES: usize = 16 << 20;
 
 /// What can be done with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,7 @@ pub struct Image {
     kind: ImageKind,
     imports: Vec<String>,
     need: Need,
+    initial_memory: u64,
     pre: InstancePre<GuestState>,
     /// For a [`ImageKind::Command`].
     command: Option<CommandPre<GuestState>>,
@@ -74,7 +80,7 @@ impl Image {
         let exports: Vec<String> = ty.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
         let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
         let kind = kind(&exports)?;
-        let need = need(&component, code.core_instances)?;
+        let (need, initial_memory) = need(&component, code.core_instances)?;
         if let Some(why) = engine.pool().refuse(need) {
             return Err(LoadError::TooMuch(why));
         }
@@ -82,7 +88,7 @@ impl Image {
             ImageKind::Command => Some(CommandPre::new(pre.clone()).map_err(broken)?),
             ImageKind::HttpHandler => None,
         };
-        Ok(Self { engine: engine.clone(), digest, kind, imports, need, pre, command })
+        Ok(Self { engine: engine.clone(), digest, kind, imports, need, initial_memory, pre, command })
     }
 
     /// The digest of the file it was loaded from.
@@ -98,6 +104,11 @@ impl Image {
     /// The interfaces it imports, with their versions, as `wasi:cli/stdout@0.2.6`.
     pub fn imports(&self) -> &[String] {
         &self.imports
+    }
+
+    /// Bytes that an instance counts on its [`Meter`] as soon as it is made, at most.
+    pub fn initial_memory(&self) -> u64 {
+        self.initial_memory
     }
 
     /// For callers of exports other than `wasi:cli/run`. Instantiate it in a store of [`Image::store`], within
@@ -117,9 +128,11 @@ impl Image {
         let permit = self.engine.pool().acquire(self.need).await?;
         let own = Meter::new(spec.memory_bytes, spec.cpu_millis);
         let control = GuestControl::new(own, spec.shared.clone(), self.engine.clock());
-        let state = GuestState::new(spec, &control, permit)?;
+        let registered = self.engine.pressure().register(&control);
+        let state = GuestState::new(spec, &control, permit, registered)?;
         let mut store = Store::new(self.engine.wasmtime(), state);
         store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(MAX_CALL_BYTES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback({
             let control = control.clone();
@@ -158,7 +171,7 @@ async fn run(command: CommandPre<GuestState>, mut store: Store<GuestState>, cont
         Ok(Ok(Ok(()))) => Exit::Code(0),
         Ok(Ok(Err(()))) => Exit::Code(1),
         Ok(Err(error)) => Exit::of_error(&error, &control),
-        Err(Killed) => Exit::Killed,
+        Err(Killed) => control.exit_of_kill(),
     }
 }
 
@@ -176,11 +189,19 @@ fn kind(exports: &[String]) -> Result<ImageKind, LoadError> {
     }
 }
 
-fn need(component: &Component, core_instances: u32) -> Result<Need, LoadError> {
+/// What an instance needs of the pools, and the bytes with which it begins.
+fn need(component: &Component, core_instances: u32) -> Result<(Need, u64), LoadError> {
     let required = component.resources_required().ok_or_else(|| {
         LoadError::NotRunnable(
             "the component imports core modules, which cannot be given to it here".to_owned(),
         )
     })?;
-    Ok(Need { core_instances, memories: required.num_memories, tables: required.num_tables })
+    let of = |count: u32, largest: Option<u64>, unit: u64| {
+        u64::from(count).saturating_mul(largest.unwrap_or_default()).saturating_mul(unit)
+    };
+    let memories = of(required.num_memories, required.max_initial_memory_size, PAGE_BYTES);
+    let tables = of(required.num_tables, required.max_initial_table_size, TABLE_ELEMENT_BYTES);
+    let initial_memory = memories.saturating_add(tables);
+    let need = Need { core_instances, memories: required.num_memories, tables: required.num_tables };
+    Ok((need, initial_memory))
 }

@@ -26,13 +26,14 @@ pub struct Metered<F> {
     control: GuestControl,
     /// Gone once it has ended or was killed.
     call: Option<Pin<Box<F>>>,
+    begun: bool,
     /// Set while the guest is over its share.
     wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future> Metered<F> {
     pub(crate) fn new(control: GuestControl, call: F) -> Self {
-        Self { control, call: Some(Box::pin(call)), wait: None }
+        Self { control, call: Some(Box::pin(call)), begun: false, wait: None }
     }
 }
 
@@ -52,6 +53,11 @@ impl<F: Future> Future for Metered<F> {
         if this.control.is_killed() {
             this.call = None;
             return Poll::Ready(Err(Killed));
+        }
+        if !this.begun {
+            this.begun = true;
+            // Others may have used up a share that this guest has with them.
+            this.wait = this.control.spend(Duration::ZERO).map(|duration| Box::pin(sleep(duration)));
         }
         if let Some(wait) = &mut this.wait {
             ready!(wait.as_mut().poll(cx));

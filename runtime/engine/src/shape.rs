@@ -80,8 +80,6 @@ pub(crate) struct Border {
     pub(crate) imports: Vec<(String, String)>,
     /// The exports.
     pub(crate) exports: Vec<String>,
-    /// How many core instances one instance of a component makes.
-    pub(crate) core_instances: u32,
 }
 
 /// Reads the border of a binary component or module.
@@ -121,13 +119,6 @@ fn read_border(binary: &[u8]) -> wasmparser::Result<Border> {
                     let export = export?;
                     if matches!(export.kind, ComponentExternalKind::Instance | ComponentExternalKind::Func) {
                         border.exports.push(export.name.name.to_owned());
-                    }
-                }
-            }
-            Payload::InstanceSection(section) => {
-                for instance in section {
-                    if matches!(instance?, wasmparser::Instance::Instantiate { .. }) {
-                        border.core_instances += 1;
                     }
                 }
             }

@@ -12,15 +12,16 @@ use crate::{
     error::StartError,
     meter::{MemoryLimitReached, Meter},
     pool::Permit,
+    pressure::Registered,
     spec::GuestSpec,
 };
 
 /// Handles (files, sockets, streams, requests) that one guest may hold at once.
-const MAX_RESOURCES: usize = 16_384;
+const MAX_RESOURCES: usize = 8_192;
 /// Random bytes that a guest gets in one call.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 /// What an element of a table takes on the host.
-const TABLE_ELEMENT_BYTES: u64 = 8;
+pub(crate) const TABLE_ELEMENT_BYTES: u64 = 8;
 
 /// The data of a guest's store.
 pub struct GuestState {
@@ -32,12 +33,18 @@ pub struct GuestState {
     pub limits: Limits,
     /// What capabilities keep for this guest.
     pub extensions: Extensions,
+    _registered: Registered,
     /// Gives the guest's place in the pool back. Last, so that the rest is gone by then.
     _permit: Permit,
 }
 
 impl GuestState {
-    pub(crate) fn new(spec: GuestSpec, control: &GuestControl, permit: Permit) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        spec: GuestSpec,
+        control: &GuestControl,
+        permit: Permit,
+        registered: Registered,
+    ) -> Result<Self, StartError> {
         let mut builder = WasiCtx::builder();
         builder.args(&spec.args).envs(&spec.environment()).max_random_size(MAX_RANDOM_BYTES);
         if let Some(dir) = &spec.working_dir {
@@ -55,7 +62,14 @@ impl GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let limits = Limits::new(control);
-        Ok(Self { table, wasi: builder.build(), limits, extensions: spec.extensions, _permit: permit })
+        Ok(Self {
+            table,
+            wasi: builder.build(),
+            limits,
+            extensions: spec.extensions,
+            _registered: registered,
+            _permit: permit,
+        })
     }
 }
 

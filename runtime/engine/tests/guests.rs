@@ -74,6 +74,32 @@ async fn until(mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Grows by a megabyte at a time, and touches it, up to 512 MiB; then it sleeps for an hour.
+const GLUTTON: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 16)
+    (func (export "_start") (local $at i32)
+        (loop $more
+            (drop (memory.grow (i32.const 16)))
+            (memory.fill (local.get $at) (i32.const 1) (i32.const 1048576))
+            (local.set $at (i32.add (local.get $at) (i32.const 1048576)))
+            (br_if $more (i32.lt_u (local.get $at) (i32.const 536870912))))
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))))"#;
+
+#[tokio::test]
+async fn the_guest_that_holds_most_is_ended_before_the_machine_is_full() {
+    // Far above what a test's process takes by itself, and below what this guest wants.
+    let budget = 384 << 20;
+    let engine = engine_with(|config| config.memory_budget = Some(budget));
+    let small = load(&engine, SLEEP).await.start(GuestSpec::default()).await.unwrap();
+    assert_eq!(run(&engine, GLUTTON, GuestSpec::default()).await, Exit::OutOfMemory { limit: budget });
+    assert!(!small.control().is_killed());
+    small.control().kill();
+    assert_eq!(timeout(DEADLINE, small.wait()).await.unwrap(), Exit::Killed);
+}
+
 #[tokio::test]
 async fn a_core_module_prints_and_ends() {
     let stdout = MemoryOutputPipe::new(1024);

@@ -7,7 +7,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use runtime_engine::{Engine, EngineConfig, GuestSpec};
-use runtime_host_http::{Counters, HttpClient, PodHttp, ServeConfig, serve};
+use runtime_host_http::{Counters, Gate, HttpClient, PodHttp, ServeConfig, serve};
 use runtime_host_sockets::PodNetwork;
 use runtime_net::{AttachSpec, Endpoint, Network, NetworkConfig, Protocol, Service, ServicePort};
 use std::net::SocketAddr;
@@ -184,8 +184,8 @@ fn ours(runtime: &Runtime) -> (SocketAddr, CancellationToken, Network) {
         spec
     };
     let stop = CancellationToken::new();
-    let config = ServeConfig::default();
-    let run = serve(image, Arc::new(template), listener, config, Arc::new(Counters::default()), stop.clone());
+    let gate = Arc::new(Gate::new(ServeConfig::default(), Some(64 << 20), image.initial_memory()));
+    let run = serve(image, Arc::new(template), listener, gate, Arc::new(Counters::default()), stop.clone());
     drop(runtime.handle().spawn(async move {
         let _engine = engine;
         run.await.expect("it serves");

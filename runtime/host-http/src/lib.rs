@@ -16,7 +16,7 @@ mod tls;
 
 pub use client::HttpClient;
 pub use outgoing::PodHttp;
-pub use serve::{Counters, GuestTemplate, ServeConfig, ServeError, Served, serve};
+pub use serve::{Counters, Gate, GuestTemplate, ServeConfig, ServeError, Served, serve};
 
 use runtime_engine::{Capability, GuestState};
 use wasmtime::component::Linker;

@@ -7,9 +7,11 @@ use std::fmt;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 /// Bytes in one write to an outgoing body.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 32 * 1024;
 /// Writes that an outgoing body holds before the guest waits.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 2;
+/// What the fields of one message may take, as the host holds them. Common servers take 8 to 16 KiB on the wire.
+const MAX_FIELDS: usize = 32 * 1024;
 
 /// The HTTP of one guest: goes into its extensions. Without one a guest's outgoing requests are denied.
 pub struct PodHttp {
@@ -30,7 +32,9 @@ impl PodHttp {
     }
 
     fn with(client: Option<HttpClient>) -> Self {
-        Self { ctx: WasiHttpCtx::new(), hooks: Hooks { client } }
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(MAX_FIELDS);
+        Self { ctx, hooks: Hooks { client } }
     }
 }
 

@@ -1,14 +1,16 @@
 //! Incoming requests: hyper on a pod's listener, an instance of the component per request.
 //!
 //! All of it runs on the guests' runtime, so that a request changes threads no more often than it must; a client's
-//! kernel socket is served directly, without a hop over the virtual network. A permit is taken before a guest is made:
-//! requests beyond `concurrency` wait in order, and beyond `queue` or `queue_timeout` get 503. A client that goes away
-//! ends its guest; so does the deadline.
+//! kernel socket is served directly, without a hop over the virtual network. A request passes the [`Gate`] before its
+//! guest is made: requests beyond `concurrency`, or beyond the memory limit, wait in order, and beyond `queue` or
+//! `queue_timeout` get 503. A client that goes away ends its guest; so does the deadline.
 
 mod counters;
+mod gate;
 mod guest;
 
 pub use counters::{Counters, Served};
+pub use gate::Gate;
 
 use guest::{Handler, Reply};
 use http::{Request, Response};
@@ -77,7 +79,7 @@ pub async fn serve(
     image: Arc<Image>,
     template: GuestTemplate,
     listener: Listener,
-    config: ServeConfig,
+    gate: Arc<Gate>,
     counters: Arc<Counters>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -85,7 +87,7 @@ pub async fn serve(
     let abort = CancellationToken::new();
     let _abort_on_drop = abort.clone().drop_guard();
     let tasks = TaskTracker::new();
-    let handler = Handler::new(image, template, config, counters, tasks.clone(), abort.clone())
+    let handler = Handler::new(image, template, gate, counters, tasks.clone(), abort.clone())
         .map_err(ServeError::NotAHandler)?;
     let handler = Arc::new(handler);
     let ended = loop {

@@ -1,8 +1,8 @@
 //! A handler component behind a node port and a Service, with real clients and each kind of bad request.
 
 use bytes::Bytes;
-use runtime_engine::{Engine, EngineConfig, GuestSpec, PoolSizes};
-use runtime_host_http::{Counters, GuestTemplate, HttpClient, PodHttp, ServeConfig, Served, serve};
+use runtime_engine::{Engine, EngineConfig, GuestSpec, Meter, PoolSizes};
+use runtime_host_http::{Counters, Gate, GuestTemplate, HttpClient, PodHttp, ServeConfig, Served, serve};
 use runtime_host_sockets::PodNetwork;
 use runtime_net::{AttachSpec, Attachment, Endpoint, Network, NetworkConfig, Protocol, Service, ServicePort};
 use std::net::SocketAddr;
@@ -44,6 +44,11 @@ struct World {
 
 impl World {
     async fn new(config: ServeConfig) -> Self {
+        Self::with_memory(config, 64 << 20).await
+    }
+
+    /// With so many bytes for all instances together.
+    async fn with_memory(config: ServeConfig, limit: u64) -> Self {
         let sizes = EngineConfig { pool: PoolSizes::for_guests(16), ..EngineConfig::default() };
         let capabilities = [runtime_host_sockets::capability(), runtime_host_http::capability()];
         let engine = Engine::new(sizes, &capabilities).expect("an engine");
@@ -67,13 +72,16 @@ impl World {
             ..Service::default()
         });
         let stderr = MemoryOutputPipe::new(1 << 20);
+        let gate = Arc::new(Gate::new(config, Some(limit), image.initial_memory()));
+        let shared = Meter::new(Some(limit), None);
         let client = HttpClient::new(pod.clone());
         let template: GuestTemplate = Arc::new({
             let (pod, stderr) = (pod.clone(), stderr.clone());
             move || {
                 let mut spec = GuestSpec {
                     stderr: Box::new(stderr.clone()),
-                    memory_bytes: Some(64 << 20),
+                    memory_bytes: Some(limit),
+                    shared: Some(shared.clone()),
                     ..GuestSpec::default()
                 };
                 spec.extensions.insert(PodNetwork::new(pod.clone()));
@@ -84,7 +92,7 @@ impl World {
         let listener = pod.listen("0.0.0.0:8080".parse().expect("an address"), 128).expect("free");
         let counters = Arc::new(Counters::default());
         let stop = CancellationToken::new();
-        let run = serve(image, template, listener, config, counters.clone(), stop.clone());
+        let run = serve(image, template, listener, gate, counters.clone(), stop.clone());
         let serving = TaskTracker::new().spawn(async move { run.await.expect("it serves") });
         Self { network, pod, stderr, counters, stop, serving }
     }
@@ -228,6 +236,16 @@ async fn requests_wait_in_order_and_beyond_the_queue_get_503() {
     let (queued, turned_away) = tokio::join!(queued, turned_away);
     assert_eq!(turned_away, "503 too many requests are waiting\n");
     assert_eq!(queued, "200 hello /queued\n");
+}
+
+#[tokio::test]
+async fn load_waits_for_memory_instead_of_running_out_of_it() {
+    // Room for two or three instances.
+    let world = World::with_memory(ServeConfig::default(), 4 << 20).await;
+    let answers = futures::future::join_all((0..100).map(|_| world.get("/length"))).await;
+    let wrong: Vec<&String> = answers.iter().filter(|answer| *answer != "200 hello").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_eq!(world.counts(|served| served.active == 0).await.traps, 0);
 }
 
 #[tokio::test]

@@ -13,11 +13,21 @@ pub enum ImageError {
     /// The name is none.
     #[error(transparent)]
     InvalidReference(#[from] InvalidReference),
+    /// It is to be added under a digest.
+    #[error("{name:?} names a digest, which the content decides: give a name and a tag alone, as web:1.0")]
+    NamedByDigest {
+        /// As it was given.
+        name: String,
+    },
     /// It is not in the local store.
     #[error(
-        "image {reference:?} is not in the local store; add it with: wharf image load FILE.wasm -t {reference}"
+        "image {reference:?} is not in the local store; add it with: wharf image load FILE.wasm -t {} --home {}",
+        name_of(reference),
+        home.display()
     )]
     NotFound {
+        /// The folder that holds the store.
+        home: PathBuf,
         /// As it was asked for.
         reference: String,
     },
@@ -60,4 +70,9 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+}
+
+/// A reference without its digest, under which content can be added.
+fn name_of(reference: &str) -> &str {
+    reference.split('@').next().unwrap_or_default()
 }

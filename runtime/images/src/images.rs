@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -39,10 +38,12 @@ impl Images {
         now: Timestamp,
     ) -> Result<ImageRecord, ImageError> {
         // Before the work, which may be long.
-        let _: crate::Reference = name.parse()?;
-        let read = fs::read(path).map(Bytes::from);
-        let content =
-            read.map_err(|source| ImageError::Io { doing: "reading", path: path.to_owned(), source })?;
+        crate::store::name_to_give(name)?;
+        let content = runtime_engine::read_content(path).map_err(|source| ImageError::Io {
+            doing: "reading",
+            path: path.to_owned(),
+            source,
+        })?;
         let refused = |source| ImageError::NotAnImage { path: path.to_owned(), source };
         self.engine.load(content.clone()).await.map_err(refused)?;
         self.store.add(&content, name, now)
@@ -67,7 +68,7 @@ impl Images {
 
     /// The image that `reference` names, ready to run.
     pub async fn get(&self, reference: &str) -> Result<Arc<Image>, ImageError> {
-        let not_found = || ImageError::NotFound { reference: reference.to_owned() };
+        let not_found = || self.store.not_found(reference);
         let digest = self.resolve(reference)?.ok_or_else(not_found)?.digest;
         if let Some(image) = self.ready().get(&digest) {
             return Ok(Arc::clone(image));
@@ -108,6 +109,7 @@ impl Images {
 mod tests {
     use super::*;
     use runtime_engine::{EngineConfig, PoolSizes};
+    use std::fs;
 
     const PROGRAM: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
@@ -136,10 +138,16 @@ mod tests {
         assert!(Arc::ptr_eq(&image, &theirs.get("docker.io/library/web").await.unwrap()));
         ours.remove("web").unwrap();
         let error = theirs.get("web").await.unwrap_err();
+        let home = dir.path().display();
         assert_eq!(
             error.to_string(),
-            "image \"web\" is not in the local store; add it with: wharf image load FILE.wasm -t web"
+            format!(
+                "image \"web\" is not in the local store; add it with: wharf image load FILE.wasm -t web --home {home}"
+            )
         );
+        let pinned = format!("web@{}", image.digest());
+        let error = ours.load_file(&file, &pinned, now()).await.unwrap_err();
+        assert!(matches!(error, ImageError::NamedByDigest { .. }), "{error}");
     }
 
     #[tokio::test]

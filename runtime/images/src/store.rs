@@ -62,6 +62,12 @@ impl ImageStore {
         Ok(Self { dir: dir.to_owned() })
     }
 
+    /// The error for a reference that names nothing here.
+    pub(crate) fn not_found(&self, reference: &str) -> ImageError {
+        let home = self.dir.parent().unwrap_or(&self.dir).to_owned();
+        ImageError::NotFound { home, reference: reference.to_owned() }
+    }
+
     /// Every name, in order.
     pub fn list(&self) -> Result<Vec<ImageRecord>, ImageError> {
         let dir = self.dir.join("names");
@@ -91,10 +97,10 @@ impl ImageStore {
 
     /// Adds `content` under `name`, and takes the name from whatever had it.
     pub fn add(&self, content: &[u8], name: &str, now: Timestamp) -> Result<ImageRecord, ImageError> {
-        let reference: Reference = name.parse()?;
+        let reference = name_to_give(name)?;
         let digest = Digest::of(content);
         let record = ImageRecord {
-            name: Reference { digest: None, ..reference.clone() }.to_string(),
+            name: reference.to_string(),
             given: name.to_owned(),
             digest,
             size: u64::try_from(content.len()).expect("a length fits into 64 bits"),
@@ -119,7 +125,7 @@ impl ImageStore {
             Err(_name) => Vec::from_iter(self.resolve(reference)?),
         };
         let Some(first) = records.first() else {
-            return Err(ImageError::NotFound { reference: reference.to_owned() });
+            return Err(self.not_found(reference));
         };
         for record in &records {
             let path = self.record_path(&record.name.parse()?);
@@ -195,6 +201,15 @@ fn read_record(path: &Path) -> Result<Option<ImageRecord>, ImageError> {
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageError {
     let path = path.to_owned();
     move |source| ImageError::Io { doing, path, source }
+}
+
+/// A name under which an image can be added. A digest is none: the content alone decides it.
+pub(crate) fn name_to_give(name: &str) -> Result<Reference, ImageError> {
+    let reference: Reference = name.parse()?;
+    if reference.digest.is_some() || name.parse::<Digest>().is_ok() {
+        return Err(ImageError::NamedByDigest { name: name.to_owned() });
+    }
+    Ok(reference)
 }
 
 #[cfg(test)]

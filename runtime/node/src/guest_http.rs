@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::try_join_all;
 use runtime_engine::{Exit, Image};
-use runtime_host_http::{Counters, GuestTemplate, ServeConfig};
+use runtime_host_http::{Counters, Gate, GuestTemplate, ServeConfig};
 use runtime_net::Attachment;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,8 @@ pub(crate) async fn run(
 ) {
     let Listening { image, parts, listeners, service } = listening;
     let counters = Arc::new(Counters::default());
+    let gate = Gate::new(ServeConfig::default(), parts.memory_bytes(), image.initial_memory());
+    let gate = Arc::new(gate);
     let template: GuestTemplate = {
         let image = Arc::clone(&image);
         Arc::new(move || parts.spec(&image).0)
@@ -80,7 +82,7 @@ pub(crate) async fn run(
             Arc::clone(&image),
             Arc::clone(&template),
             listener,
-            ServeConfig::default(),
+            Arc::clone(&gate),
             Arc::clone(&counters),
             service.stop.clone(),
         )

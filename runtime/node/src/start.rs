@@ -83,6 +83,11 @@ pub(crate) struct GuestParts {
 }
 
 impl GuestParts {
+    /// The container's memory limit.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
+    }
+
     /// What the engine needs for one guest. It is given what its image imports, and nothing else.
     pub(crate) fn spec(&self, image: &Image) -> (GuestSpec, Option<AbortHandle>) {
         let imports = |prefix: &str| image.imports().iter().any(|import| import.starts_with(prefix));

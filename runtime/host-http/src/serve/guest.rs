@@ -1,7 +1,8 @@
 //! One request and its guest.
 
+use super::GuestTemplate;
 use super::counters::Counters;
-use super::{GuestTemplate, ServeConfig};
+use super::gate::{Gate, Pass};
 use crate::outgoing;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -12,11 +13,10 @@ use hyper::body::Incoming;
 use runtime_engine::{Exit, GuestControl, GuestState, Image, Killed, StartError};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,9 +38,7 @@ pub(crate) struct Handler {
     image: Arc<Image>,
     pre: ProxyPre<GuestState>,
     template: GuestTemplate,
-    config: ServeConfig,
-    permits: Arc<Semaphore>,
-    n_waiting: AtomicUsize,
+    gate: Arc<Gate>,
     counters: Arc<Counters>,
     /// Guests that the end of serving waits for.
     tasks: TaskTracker,
@@ -60,25 +58,23 @@ impl Handler {
     pub(crate) fn new(
         image: Arc<Image>,
         template: GuestTemplate,
-        config: ServeConfig,
+        gate: Arc<Gate>,
         counters: Arc<Counters>,
         tasks: TaskTracker,
         abort: CancellationToken,
     ) -> wasmtime::Result<Self> {
         let pre = ProxyPre::new(image.pre().clone())?;
-        let permits = Arc::new(Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        let n_waiting = AtomicUsize::new(0);
-        Ok(Self { image, pre, template, config, permits, n_waiting, counters, tasks, abort })
+        Ok(Self { image, pre, template, gate, counters, tasks, abort })
     }
 
     pub(crate) fn header_timeout(&self) -> Duration {
-        self.config.header_timeout
+        self.gate.config().header_timeout
     }
 
     /// Answers a request, if need be with a line of our own.
     pub(crate) async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         self.counters.request();
-        let Some(permit) = self.permit().await else {
+        let Some(pass) = self.gate.pass().await else {
             self.counters.reject();
             return plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting\n");
         };
@@ -89,7 +85,7 @@ impl Handler {
             Err(response) => return *response,
         };
         let alive = Alive(Some(prepared.control.clone()));
-        let run = self.tasks.track_future(self.clone().run(prepared, permit));
+        let run = self.tasks.track_future(self.clone().run(prepared, pass));
         self.image.engine().spawn(run);
         match receiver.await {
             Ok(Ok(response)) => {
@@ -106,19 +102,6 @@ impl Handler {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the component gave no answer\n")
             }
         }
-    }
-
-    /// A place for an instance, waited for in order and within bounds.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
-            return Some(permit);
-        }
-        if self.n_waiting.fetch_add(1, Ordering::Relaxed) >= self.config.queue {
-            self.n_waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let _waiting = Waiting(&self.n_waiting);
-        timeout(self.config.queue_timeout, self.permits.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// A store with the request in it, or the response that says why not.
@@ -148,19 +131,26 @@ impl Handler {
     }
 
     /// Runs the guest to its end, which may come after its answer.
-    async fn run(self: Arc<Self>, prepared: Prepared, permit: OwnedSemaphorePermit) {
+    async fn run(self: Arc<Self>, prepared: Prepared, pass: Pass) {
         self.counters.begin();
         let control = prepared.control.clone();
         let call = control.run(call(self.pre.clone(), prepared));
+        let request_timeout = self.gate.config().request_timeout;
         let ended = tokio::select! {
-            ended = timeout(self.config.request_timeout, call) => ended,
+            ended = timeout(request_timeout, call) => ended,
             () = self.abort.cancelled() => Ok(Err(Killed)),
         };
         self.counters.end();
-        drop(permit);
+        if let Ok(Ok(Ok(()))) = ended {
+            self.gate.learn(control.usage().memory_peak);
+        }
+        drop(pass);
         let message = match ended {
-            Ok(Ok(Ok(())) | Err(Killed)) => return,
-            Ok(Ok(Err(error))) => match Exit::of_error(&error, &control) {
+            Ok(Ok(Ok(()))) => return,
+            Ok(ended) => match ended.map_or_else(
+                |Killed| control.exit_of_kill(),
+                |result| result.map_or_else(|error| Exit::of_error(&error, &control), |()| Exit::Code(0)),
+            ) {
                 Exit::Code(_) | Exit::Killed => return,
                 Exit::Trapped { message, backtrace } => {
                     self.counters.trap();
@@ -173,7 +163,7 @@ impl Handler {
             },
             Err(_elapsed) => {
                 self.counters.timeout();
-                format!("a request took longer than {:?} and was ended\n", self.config.request_timeout)
+                format!("a request took longer than {request_timeout:?} and was ended\n")
             }
         };
         self.tell(&message).await;
@@ -206,15 +196,6 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Reply> {
     let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(text.as_bytes()))));
     *response.status_mut() = status;
     response
-}
-
-/// One more waits while this is there.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Ends the guest when it is dropped, unless the guest was let live.
