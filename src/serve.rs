@@ -4,6 +4,7 @@
 //! work stops coming (controllers), pods end within their grace, what they report is written, the API closes, the
 //! store is closed last.
 
+mod kubeconfig;
 mod objects;
 mod parts;
 mod sink;
@@ -57,7 +58,8 @@ pub(crate) struct ServeArgs {
     /// Where the API listens
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
-    /// Where to write the administrator's kubeconfig [default: kubeconfig in the data directory]
+    /// Where to write the administrator's kubeconfig; a file that is there keeps its other clusters [default: kubeconfig
+    /// in the data directory]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Keep objects in memory only
@@ -128,8 +130,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let seen = SocketAddr::new(network.gateway(), address.port());
     network.host_endpoint(seen, reachable(address));
     registry.bootstrap(seen).await.map_err(|error| anyhow::anyhow!("the first objects: {error}"))?;
-    let kubeconfig = args.kubeconfig.unwrap_or_else(|| dir.join("kubeconfig"));
-    control_server::write_private(&kubeconfig, &pki.kubeconfig(reachable(address)))?;
+    let kubeconfig = kubeconfig::write(args.kubeconfig, dir, &pki.kubeconfig(reachable(address)))?;
 
     let driver = Driver::new(
         registry.clone(),
@@ -138,6 +139,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     metrics.register(|registry| registry.register_collector(driver.collector()));
     let sink =
         sink::Sink { registry: registry.clone(), events: driver.events(), node: args.node_name.clone() };
+    let pods = driver.pods();
     let (event_sender, event_receiver) = mpsc::channel(QUEUE);
     let (report_sender, report_receiver) = mpsc::channel(QUEUE);
 
@@ -146,7 +148,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let [controllers, nodes, reports, servers] = std::array::from_fn(|_| Parts::new(&watchdog));
     servers.spawn("API server", server.run(servers.stop.clone()));
     controllers.spawn("controllers", driver.run(controllers.stop.clone()));
-    let source = source::run(registry, args.node_name, event_sender, controllers.stop.clone());
+    let source = source::run(registry, pods, args.node_name, event_sender, controllers.stop.clone());
     controllers.spawn("node's source", source);
     nodes.spawn("node", node.run(event_receiver, report_sender, nodes.stop.clone()));
     reports.spawn("node's sink", sink.run(report_receiver, reports.stop.clone()));
@@ -167,7 +169,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     };
     tokio::select! {
         () = ended => tracing::info!("stopped"),
-        () = stop_signal.wait() => tracing::warn!("stopped by force"),
+        () = stop_signal.wait() => bail!("stopped by a second signal, before everything had ended"),
         // What a dead part held may be waited for in vain.
         () = tokio::time::sleep(DEAD_GRACE), if dead.is_some() => tracing::warn!("stopped in the middle"),
     }

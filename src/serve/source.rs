@@ -5,6 +5,7 @@
 
 use super::parts::join_all;
 use control_api::object::{self, Key, ResourceId};
+use control_driver::SharedPods;
 use control_registry::Registry;
 use control_store::{EventKind, Stored};
 use runtime_node::SourceEvent;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 struct Followed {
     resource: ResourceId,
     /// The event of an object that is there; none where the node has no business with it.
-    present: fn(&Stored, node: &str) -> Option<SourceEvent>,
+    present: fn(&Stored, &Follower) -> Option<SourceEvent>,
     /// The event of an object that is gone.
     gone: fn(Told) -> SourceEvent,
 }
@@ -33,29 +34,30 @@ struct Told {
 const FOLLOWED: &[Followed] = &[
     Followed {
         resource: ResourceId::new("", "services"),
-        present: |stored, _node| decode(stored).map(SourceEvent::Service),
+        present: |stored, _| decode(stored).map(SourceEvent::Service),
         gone: |Told { namespace, name, .. }| SourceEvent::ServiceGone { namespace, name },
     },
     Followed {
         resource: ResourceId::new("discovery.k8s.io", "endpointslices"),
-        present: |stored, _node| decode(stored).map(SourceEvent::EndpointSlice),
+        present: |stored, _| decode(stored).map(SourceEvent::EndpointSlice),
         gone: |Told { namespace, name, .. }| SourceEvent::EndpointSliceGone { namespace, name },
     },
     Followed {
         resource: ResourceId::new("", "configmaps"),
-        present: |stored, _node| Some(config_map_changed(told(stored))),
+        present: |stored, _| Some(config_map_changed(told(stored))),
         gone: config_map_changed,
     },
     Followed {
         resource: ResourceId::new("", "secrets"),
-        present: |stored, _node| Some(secret_changed(told(stored))),
+        present: |stored, _| Some(secret_changed(told(stored))),
         gone: secret_changed,
     },
     Followed {
         resource: ResourceId::new("", "pods"),
-        present: |stored, node| {
-            let pod: Arc<k8s_openapi::api::core::v1::Pod> = decode(stored)?;
-            let bound_here = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
+        present: |stored, follower| {
+            let pod = readable(stored, follower.pods.decode(stored))?;
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let bound_here = node == Some(&*follower.node);
             bound_here.then_some(SourceEvent::Pod(pod))
         },
         gone: |Told { namespace, name, uid }| SourceEvent::PodGone { namespace, name, uid },
@@ -65,6 +67,7 @@ const FOLLOWED: &[Followed] = &[
 /// Feeds the node until `stop`, or until it takes no more.
 pub(crate) async fn run(
     registry: Registry,
+    pods: SharedPods,
     node: String,
     events: mpsc::Sender<SourceEvent>,
     stop: CancellationToken,
@@ -75,6 +78,7 @@ pub(crate) async fn run(
         let mut follower = Follower {
             followed,
             registry: registry.clone(),
+            pods: pods.clone(),
             node: node.clone(),
             events: events.clone(),
             known: BTreeMap::new(),
@@ -97,6 +101,7 @@ pub(crate) async fn run(
 struct Follower {
     followed: &'static Followed,
     registry: Registry,
+    pods: SharedPods,
     node: Arc<str>,
     events: mpsc::Sender<SourceEvent>,
     /// What the node has been told is there.
@@ -144,7 +149,7 @@ impl Follower {
         if self.known.get(&stored.key).is_some_and(|before| before.uid != now.uid) {
             self.tell_gone(&stored.key).await?;
         }
-        let Some(event) = (self.followed.present)(stored, &self.node) else { return Some(()) };
+        let Some(event) = (self.followed.present)(stored, self) else { return Some(()) };
         self.known.insert(stored.key.clone(), now);
         self.events.send(event).await.ok()
     }
@@ -171,12 +176,16 @@ fn told(stored: &Stored) -> Told {
     Told { namespace, name: stored.key.name.as_str().to_owned(), uid }
 }
 
-/// The object as the node's type of it. One that does not decode is told of and passed over: it harms nobody else.
+/// The object as the node's type of it.
 fn decode<T: DeserializeOwned>(stored: &Stored) -> Option<Arc<T>> {
-    serde_json::from_slice(&stored.json)
+    readable(stored, serde_json::from_slice(&stored.json).map(Arc::new))
+}
+
+/// An object that does not decode is told of and passed over: it harms nobody else.
+fn readable<T>(stored: &Stored, decoded: serde_json::Result<T>) -> Option<T> {
+    decoded
         .inspect_err(
             |error| tracing::error!(object = %stored.key, %error, "an object of the store cannot be read"),
         )
         .ok()
-        .map(Arc::new)
 }

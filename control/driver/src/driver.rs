@@ -6,6 +6,7 @@ use crate::execute::{Executor, Refusal};
 use crate::feed::Feed;
 use crate::metrics::{DriverMetrics, Shown, add};
 use crate::queue::{Backoff, Job, Queue};
+use crate::shared_pods::SharedPods;
 use control_plan::{CONTROLLERS, Change, Plan};
 use control_registry::Registry;
 use prometheus_client::collector::Collector;
@@ -74,6 +75,11 @@ impl Driver {
     /// Takes events to write, for parts of the process that see things happen.
     pub fn events(&self) -> EventRecorder {
         self.recorder.clone()
+    }
+
+    /// The pods that the controllers hold, for parts of the process that hold them too.
+    pub fn pods(&self) -> SharedPods {
+        self.feed.pods.clone()
     }
 
     /// What is counted.

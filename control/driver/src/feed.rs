@@ -1,7 +1,9 @@
 //! Keeps the world in step with the store.
 
+use crate::shared_pods::SharedPods;
 use control_api::Resources;
 use control_api::object::{Key, ResourceId};
+use control_plan::object::PODS;
 use control_plan::{Change, Object, Settings, World};
 use control_store::{Event, EventKind, Gone, Store, Stored};
 use jiff::Timestamp;
@@ -18,6 +20,7 @@ pub(crate) struct Feed {
     resources: Vec<ResourceId>,
     /// The revision that the world shows; none before it was first read.
     cursor: Option<u64>,
+    pub(crate) pods: SharedPods,
     pub(crate) world: World,
 }
 
@@ -32,6 +35,7 @@ impl Feed {
             store,
             resources: ids.into_iter().collect(),
             cursor: None,
+            pods: SharedPods::default(),
             world: World::new(settings, started),
         }
     }
@@ -64,8 +68,11 @@ impl Feed {
     fn apply(&mut self, event: &Event, now: Timestamp) -> Option<Change> {
         let key = event.object.key.clone();
         let after = match event.kind {
-            EventKind::Added | EventKind::Modified => Some(parse(&event.object)?),
-            EventKind::Deleted => None,
+            EventKind::Added | EventKind::Modified => Some(self.parse(&event.object)?),
+            EventKind::Deleted => {
+                self.pods.forget(&key);
+                None
+            }
         };
         Some(self.world.apply(key, event.revision, after, now))
     }
@@ -84,7 +91,7 @@ impl Feed {
                 if known.is_some_and(|known| known == stored.revision.to_string()) {
                     continue;
                 }
-                if let Some(object) = parse(stored) {
+                if let Some(object) = self.parse(stored) {
                     changes.push(self.world.apply(stored.key.clone(), stored.revision, Some(object), now));
                 }
             }
@@ -97,19 +104,22 @@ impl Feed {
             .cloned()
             .collect();
         for key in gone {
+            self.pods.forget(&key);
             changes.push(self.world.apply(key, snapshot.revision(), None, now));
         }
         changes
     }
-}
 
-/// The object, typed. One that cannot be read is logged and left as it was.
-fn parse(stored: &Stored) -> Option<Object> {
-    match Object::parse(&stored.key, &stored.json) {
-        Ok(object) => Some(object),
-        Err(error) => {
-            tracing::error!(key = %stored.key, %error, "a stored object cannot be read by controllers");
-            None
-        }
+    /// The object, typed. One that cannot be read is logged and left as it was.
+    fn parse(&self, stored: &Stored) -> Option<Object> {
+        let parsed = match stored.key.resource == PODS {
+            true => self.pods.decode(stored).map(Object::Pod),
+            false => Object::parse(&stored.key, &stored.json),
+        };
+        parsed
+            .inspect_err(
+                |error| tracing::error!(key = %stored.key, %error, "a stored object cannot be read by controllers"),
+            )
+            .ok()
     }
 }

@@ -22,9 +22,11 @@ mod execute;
 mod feed;
 mod metrics;
 mod queue;
+mod shared_pods;
 
 pub use config::DriverConfig;
 pub use control_plan::EventRecord;
 pub use driver::{Driver, Rest};
 pub use events::EventRecorder;
 pub use metrics::{DriverMetrics, RowMetrics};
+pub use shared_pods::SharedPods;

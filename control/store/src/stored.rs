@@ -32,7 +32,8 @@ impl Stored {
             .ok_or("it has no metadata")?;
         metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
         let json = serde_json::to_vec(&object).map_err(|error| error.to_string())?;
-        Ok(Self { key, revision, json: json.into() })
+        // A vector that grew holds up to twice what is in it, and this is kept.
+        Ok(Self { key, revision, json: json.into_boxed_slice().into() })
     }
 }
 
