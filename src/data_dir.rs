@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{Read as _, Seek as _, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -34,6 +34,7 @@ impl DataDir {
             .create(path)
             .with_context(|| format!("cannot make the data directory {}", path.display()))?;
         let path = fs::canonicalize(path).with_context(|| format!("cannot open {}", path.display()))?;
+        make_private(&path)?;
         let file = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -70,9 +71,46 @@ impl DataDir {
     }
 }
 
+/// Closes a folder to others, as Secrets and keys are kept in it; refuses one that is not ours to close, or in which
+/// somebody may have left something already.
+fn make_private(path: &Path) -> Result<()> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        bail!(
+            "the data directory {} belongs to another user ({}): choose your own with --data-dir",
+            path.display(),
+            metadata.uid()
+        );
+    }
+    if metadata.mode() & 0o002 != 0 {
+        bail!(
+            "anybody may write to the data directory {}: choose another with --data-dir, or chmod 700 it once you know what is in it",
+            path.display()
+        );
+    }
+    if metadata.mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot close {} to others", path.display()))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_closed_to_others_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o775);
+        drop(DataDir::open(dir.path()).unwrap());
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o700);
+        mode(0o777);
+        let refusal = DataDir::open(dir.path()).unwrap_err().to_string();
+        assert!(refusal.contains("anybody may write to"), "{refusal}");
+    }
 
     #[test]
     fn a_second_owner_is_refused_and_told_of_the_first() {

@@ -11,11 +11,13 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Where `samples/web` is reached: its NodePort.
 const WEB: &str = "127.0.0.1:30080";
+/// How long the Service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Builds, starts, applies, calls; then waits for Ctrl-C, unless `once`.
 pub(crate) fn run_demo(once: bool) -> Result<()> {
@@ -27,9 +29,7 @@ pub(crate) fn run_demo(once: bool) -> Result<()> {
     let wharf = target_dir().join("debug/wharf");
     // A new world each time: the demo must not depend on what an earlier one left.
     let data = target_dir().join("demo");
-    if data.exists() {
-        fs::remove_dir_all(&data).with_context(|| format!("could not empty {}", data.display()))?;
-    }
+    empty(&data)?;
     for guest in &guests {
         run(Command::new(&wharf)
             .args(["image", "load"])
@@ -47,7 +47,7 @@ pub(crate) fn run_demo(once: bool) -> Result<()> {
     run(&mut kubectl("apply -f samples/web/web.yaml"))?;
     run(&mut kubectl("rollout status deployment/web --timeout=60s"))?;
     run(&mut kubectl("get deployments,pods,services -o wide"))?;
-    let answer = get(WEB, "/demo")?;
+    let answer = answer(&mut server)?;
     println!("$ curl http://{WEB}/demo\n{answer}");
     if !answer.starts_with("hello from web-") {
         bail!("samples/web answered {answer:?}");
@@ -69,6 +69,36 @@ pub(crate) fn run_demo(once: bool) -> Result<()> {
     // Ctrl-C reaches the server too, as it stands in our process group.
     server.0.wait().context("waiting for the server")?;
     Ok(())
+}
+
+/// Removes what an earlier demo left, unless that one still runs.
+fn empty(data: &Path) -> Result<()> {
+    let Ok(lock) = fs::File::open(data.join("lock")) else { return Ok(()) };
+    if let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
+        bail!("another demo runs with {}: end it first (Ctrl-C there)", data.display());
+    }
+    fs::remove_dir_all(data).with_context(|| format!("could not empty {}", data.display()))
+}
+
+/// What the Service says, once it answers: its port opens a moment after the pods are ready.
+#[expect(clippy::disallowed_methods, reason = "a person waits for the Service, within a deadline")]
+fn answer(server: &mut Server) -> Result<String> {
+    let started = Instant::now();
+    loop {
+        match get(WEB, "/demo") {
+            Ok(answer) => return Ok(answer),
+            Err(error) if started.elapsed() > PATIENCE => {
+                return Err(
+                    error.context(format!("{WEB} does not answer; does another program use the port?"))
+                );
+            }
+            Err(_not_yet) => {}
+        }
+        if let Some(status) = server.0.try_wait()? {
+            bail!("the server ended with {status}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The server, ended when this goes.
