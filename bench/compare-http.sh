@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Requests a second of samples/function: wharf (NodePort -> pod) beside `wasmtime serve`, one after the other, same load.
-# Usage: bench/compare-http.sh [SECONDS]. Builds in release; installs wasmtime-cli 48 below the target folder once.
+# Requests a second of samples/function: wharf (NodePort -> pod) beside `wasmtime serve`, in turns, under the same load.
+# Usage: bench/compare-http.sh [SECONDS OF A TURN]. Builds in release; installs wasmtime-cli 48 below the target folder once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-seconds=${1:-10}
+seconds=${1:-5}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 tools=$target/tools
 work=$(mktemp -d)
@@ -23,19 +23,14 @@ await() { for _ in $(seq 200); do (exec 3<>"/dev/tcp/${1%:*}/${1#*:}") 2>/dev/nu
 "$tools/bin/wasmtime" serve -O pooling-allocator=y -S cli --addr 127.0.0.1:30990 "$function" 2>"$work/log" &
 pids+=($!)
 await 127.0.0.1:30990 || { cat "$work/log" >&2; exit 1; }
-echo "wasmtime serve:"
-"$target/release/wharf-bench" http 127.0.0.1:30990 --seconds "$seconds"
-kill "${pids[0]}"
-
 export WHARF_HOME=$work/home
-"$target/release/wharf" image load "$function" -t function
+"$target/release/wharf" image load "$function" -t function >/dev/null
 "$target/release/wharf" serve --listen 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
 pids+=($!)
 until [ -s "$work/ready" ]; do kill -0 $! || { cat "$work/log" >&2; exit 1; }; sleep 0.05; done
 kubectl=$(cargo xtask kubectl)
 export KUBECONFIG=$WHARF_HOME/kubeconfig
-"$kubectl" apply -f samples/function/function.yaml
-"$kubectl" rollout status deployment/function --timeout=60s
+"$kubectl" apply -f samples/function/function.yaml >/dev/null
+"$kubectl" rollout status deployment/function --timeout=60s >/dev/null
 await 127.0.0.1:30081
-echo "wharf:"
-"$target/release/wharf-bench" http 127.0.0.1:30081 --seconds "$seconds"
+"$target/release/wharf-bench" http wasmtime=127.0.0.1:30990 wharf=127.0.0.1:30081 --seconds "$seconds"

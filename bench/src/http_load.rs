@@ -14,8 +14,50 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Loads `address` for some seconds.
-pub(crate) async fn run(address: SocketAddr, connections: usize, seconds: u64) -> Result<Report> {
+/// A server to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    name: String,
+    address: SocketAddr,
+}
+
+/// Reads `NAME=ADDR:PORT`, or an address alone, which is its own name.
+pub(crate) fn server(text: &str) -> Result<Named, String> {
+    let (name, address) = text.split_once('=').unwrap_or((text, text));
+    let address = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    Ok(Named { name: name.to_owned(), address })
+}
+
+/// Loads the servers one after the other, several times round, so that what else the machine does meets each of them.
+pub(crate) async fn run(
+    servers: &[Named],
+    rounds: usize,
+    connections: usize,
+    seconds: u64,
+) -> Result<Report> {
+    let mut measured: Vec<Vec<Duration>> = vec![Vec::new(); servers.len()];
+    for _ in 0..rounds {
+        for (server, durations) in servers.iter().zip(&mut measured) {
+            durations.extend(load(server.address, connections, seconds).await?);
+        }
+    }
+    let total = f64::from(u32::try_from(seconds)?) * f64::from(u32::try_from(rounds)?);
+    let mut report = Report::default();
+    let mut first = None;
+    for (server, durations) in servers.iter().zip(measured) {
+        let rate = f64::from(u32::try_from(durations.len())?) / total;
+        report.add(&format!("{} requests per second", server.name), rate, "1/s");
+        report.add_durations(&format!("{} request", server.name), durations);
+        match first {
+            None => first = Some((&server.name, rate)),
+            Some((name, base)) => report.add(&format!("{} to {name}", server.name), rate / base, "times"),
+        }
+    }
+    Ok(report)
+}
+
+/// How long each request took, of so many connections for some seconds.
+async fn load(address: SocketAddr, connections: usize, seconds: u64) -> Result<Vec<Duration>> {
     let from = Instant::now() + WARM_UP;
     let until = from + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
@@ -29,12 +71,7 @@ pub(crate) async fn run(address: SocketAddr, connections: usize, seconds: u64) -
     if durations.is_empty() {
         bail!("{address} answered nothing within {seconds} s");
     }
-    let mut report = Report::default();
-    let requests = f64::from(u32::try_from(durations.len())?);
-    let measured = f64::from(u32::try_from(seconds)?);
-    report.add("requests per second", requests / measured, "1/s");
-    report.add_durations("request", durations);
-    Ok(report)
+    Ok(durations)
 }
 
 /// How long each request took that was answered between the two moments.

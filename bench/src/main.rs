@@ -9,11 +9,12 @@ mod density;
 mod http_load;
 mod pods;
 mod report;
+mod server;
 mod start;
 
 use clap::{Parser, Subcommand};
 use report::Report;
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 /// Load against a running server.
 #[derive(Debug, Parser)]
@@ -39,23 +40,31 @@ enum What {
         #[arg(long, default_value_t = 1)]
         at_once: usize,
     },
-    /// Resident memory of the server for each of many idle pods.
+    /// Resident memory of a server of its own for each of many idle pods.
     Density {
-        #[command(flatten)]
-        target: Target,
+        /// The binary.
+        #[arg(long, default_value = "target/release/wharf")]
+        wharf: PathBuf,
+        /// A guest that waits for ever, as samples/web does.
+        #[arg(long, value_name = "FILE.wasm")]
+        guest: PathBuf,
         /// How many.
         #[arg(long, default_value_t = 1000)]
         count: usize,
     },
-    /// Requests a second against an address, for example the NodePort of samples/function, or `wasmtime serve`.
+    /// Requests a second against addresses in turn, for example the NodePort of samples/function and `wasmtime serve`.
     Http {
-        /// Where to connect.
-        address: SocketAddr,
+        /// Where to connect, and how to call it. The first is what the others are compared with.
+        #[arg(value_name = "[NAME=]ADDR:PORT", value_parser = http_load::server, required = true)]
+        servers: Vec<http_load::Named>,
+        /// How often each has its turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
         /// Connections at once.
         #[arg(long, default_value_t = 32)]
         connections: usize,
-        /// Seconds to measure, after one of warming up.
-        #[arg(long, default_value_t = 10)]
+        /// Seconds to measure in each turn, after one of warming up.
+        #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
     /// The start of a server on an empty folder -> /readyz, and what it takes when idle.
@@ -72,7 +81,7 @@ enum What {
 /// A server, and an image whose guest waits for ever.
 #[derive(Debug, clap::Args)]
 struct Target {
-    /// The server's data directory: its kubeconfig, and the lock that names its process.
+    /// The server's data directory, for its kubeconfig.
     #[arg(long, env = "WHARF_HOME")]
     home: PathBuf,
     /// The image to run, loaded before.
@@ -86,9 +95,9 @@ fn main() -> anyhow::Result<()> {
     let report: Report = runtime.block_on(async {
         match arguments.what {
             What::Pods { target, count, at_once } => pods::run(&target, count, at_once).await,
-            What::Density { target, count } => density::run(&target, count).await,
-            What::Http { address, connections, seconds } => {
-                http_load::run(address, connections, seconds).await
+            What::Density { wharf, guest, count } => density::run(&wharf, &guest, count).await,
+            What::Http { servers, rounds, connections, seconds } => {
+                http_load::run(&servers, rounds, connections, seconds).await
             }
             What::Start { wharf, count } => start::run(&wharf, count).await,
         }

@@ -1,16 +1,11 @@
 //! The start of a server on an empty folder, and what it takes when nothing happens.
 
-use crate::{density::resident_kib, report::Report};
-use anyhow::{Context, Result, bail};
+use crate::{density::resident_kib, report::Report, server::Server};
+use anyhow::{Context, Result};
 use std::{
     fs,
     path::Path,
-    process::Stdio,
     time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::Command,
 };
 
 /// How long idleness is looked at.
@@ -21,26 +16,12 @@ pub(crate) async fn run(wharf: &Path, count: usize) -> Result<Report> {
     let mut starts = Vec::with_capacity(count);
     let mut report = Report::default();
     for number in 0..count {
-        let dir = std::env::temp_dir().join(format!("wharf-bench-{}-{number}", std::process::id()));
+        let home = Server::new_home()?;
         let started = Instant::now();
-        let mut child = Command::new(wharf)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("starting {}", wharf.display()))?;
-        let stdout = child.stdout.take().context("stdout is piped")?;
-        let mut line = String::new();
-        // Printed when every request, /readyz among them, is answered.
-        BufReader::new(stdout).read_line(&mut line).await?;
+        let server = Server::start(wharf, home).await?;
         starts.push(started.elapsed());
-        if !line.contains("ready") {
-            bail!("the server did not start in {}", dir.display());
-        }
         if number + 1 == count {
-            let pid = child.id().context("it runs")?;
+            let pid = server.pid()?;
             let before = cpu_ticks(pid)?;
             tokio::time::sleep(IDLE).await;
             let used = cpu_ticks(pid)? - before;
@@ -48,8 +29,7 @@ pub(crate) async fn run(wharf: &Path, count: usize) -> Result<Report> {
             // A tick is a hundredth of a second wherever Linux runs.
             report.add("idle CPU", used / IDLE.as_secs_f64(), "% of a core");
         }
-        child.kill().await?;
-        fs::remove_dir_all(&dir)?;
+        server.end().await?;
     }
     report.add_durations("start -> ready", starts);
     Ok(report)
