@@ -13,7 +13,9 @@ use crate::{guests, logging};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use options::{Dir, Published};
-use runtime_engine::{Engine, Exit, Guest, GuestSpec, Image, ImageKind, LoadError, Meter, Mount, PoolSizes};
+use runtime_engine::{
+    Engine, Exit, Folder, Guest, GuestSpec, Image, ImageKind, LoadError, Meter, Mount, PoolSizes,
+};
 use runtime_host_http::{HttpClient, PodHttp};
 use runtime_host_pod::{PodIdentity, TERMINATION_INTERFACE, Termination};
 use runtime_host_sockets::PodNetwork;
@@ -126,7 +128,7 @@ async fn run_pod(args: RunArgs, home: &Path) -> Result<i32, Failure> {
         let listener = publish::bind(*published).await?;
         forwarders.spawn(publish::forward(listener, network.clone(), attachment.ip(), published.pod));
     }
-    let pod = Pod::new(args, name, attachment);
+    let pod = Pod::new(args, name, attachment)?;
     match image.kind() {
         ImageKind::Command => {
             let guest = image.start(pod.spec()).await.context("cannot start the guest")?;
@@ -174,10 +176,12 @@ struct Pod {
     termination: Termination,
     /// The pod's memory and computing time, whatever the number of guests.
     meter: Meter,
+    /// Opened once, for all guests.
+    mounts: Vec<Mount>,
 }
 
 impl Pod {
-    fn new(args: RunArgs, name: String, attachment: Attachment) -> Self {
+    fn new(args: RunArgs, name: String, attachment: Attachment) -> Result<Self> {
         let identity = PodIdentity {
             namespace: "default".to_owned(),
             hostname: name.clone(),
@@ -186,14 +190,15 @@ impl Pod {
             name,
             ..PodIdentity::default()
         };
-        Self {
+        Ok(Self {
+            mounts: args.dirs.iter().map(mount).collect::<Result<_>>()?,
             identity: Arc::new(identity),
             client: HttpClient::new(attachment.clone()),
             attachment,
             termination: Termination::new(),
             meter: Meter::new(args.memory, args.cpu),
             args,
-        }
+        })
     }
 
     /// The limit of all its guests together.
@@ -204,12 +209,10 @@ impl Pod {
     /// For one guest.
     fn spec(&self) -> GuestSpec {
         let args = &self.args;
-        let mount =
-            |dir: &Dir| Mount { host: dir.host.clone(), guest: dir.guest.clone(), read_only: dir.read_only };
         let mut spec = GuestSpec {
             args: [&args.image].into_iter().chain(&args.args).cloned().collect(),
             env: args.env.clone(),
-            mounts: args.dirs.iter().map(mount).collect(),
+            mounts: self.mounts.clone(),
             working_dir: args.workdir.clone(),
             shared: Some(self.meter.clone()),
             ..GuestSpec::default()
@@ -221,6 +224,13 @@ impl Pod {
         spec.extensions.insert(Arc::clone(&self.identity));
         spec
     }
+}
+
+fn mount(dir: &Dir) -> Result<Mount> {
+    let host = Folder::open(&dir.host).with_context(|| {
+        format!("cannot start the guest: mounting {} at {}", dir.host.display(), dir.guest)
+    })?;
+    Ok(Mount { host, guest: dir.guest.clone(), read_only: dir.read_only })
 }
 
 /// A name that a pod could have: the file's or image's, in lower case.

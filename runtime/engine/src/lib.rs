@@ -43,5 +43,5 @@ pub use meter::{MemoryLimitReached, Meter, Usage};
 pub use metered::{Killed, Metered};
 pub use pool::PoolSizes;
 pub use shape::{Shape, shape_of};
-pub use spec::{GuestSpec, Mount};
+pub use spec::{Folder, GuestSpec, Mount};
 pub use state::{GuestState, Limits};

@@ -1,7 +1,13 @@
 //! What a guest is started with.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use rustix::fs::{Mode, OFlags};
 use wasmtime_wasi::cli::{StdinStream, StdoutStream};
 
 use crate::{capability::Extensions, error::StartError, meter::Meter};
@@ -107,14 +113,44 @@ impl GuestSpec {
 }
 
 /// A folder of the host that a guest sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Mount {
-    /// The folder on the host. It must exist.
-    pub host: PathBuf,
+    /// The folder on the host.
+    pub host: Folder,
     /// Its absolute path in the guest.
     pub guest: String,
     /// Refuse every change to it.
     pub read_only: bool,
+}
+
+/// A folder of the host, held open by its clones together. Guests see this very folder, whatever is put in the place of
+/// its name by the time they start: names in a folder that guests can write are theirs to change.
+#[derive(Debug, Clone)]
+pub struct Folder(Arc<OwnedFd>);
+
+impl Folder {
+    /// Opens the folder that a path leads to, through all links: for paths that no guest can change.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+    }
+
+    /// Leads to it as long as it is held.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// Its name now, for people to read.
+    pub(crate) fn name(&self) -> PathBuf {
+        let path = self.path();
+        fs::read_link(&path).unwrap_or(path)
+    }
+}
+
+impl From<OwnedFd> for Folder {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Arc::new(fd))
+    }
 }
 
 #[cfg(test)]

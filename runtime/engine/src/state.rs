@@ -52,10 +52,8 @@ impl GuestState {
         }
         for mount in &spec.mounts {
             let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-            builder.preopened_dir(&mount.host, &mount.guest, perms).map_err(|source| StartError::Mount {
-                host: mount.host.clone(),
-                guest: mount.guest.clone(),
-                source,
+            builder.preopened_dir(mount.host.path(), &mount.guest, perms).map_err(|source| {
+                StartError::Mount { host: mount.host.name(), guest: mount.guest.clone(), source }
             })?;
         }
         builder.stdin(spec.stdin).stdout(spec.stdout).stderr(spec.stderr);

@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use runtime_engine::{
-    Engine, EngineConfig, Exit, GuestSpec, Image, LoadError, Meter, Mount, PoolSizes, StartError,
+    Engine, EngineConfig, Exit, Folder, GuestSpec, Image, LoadError, Meter, Mount, PoolSizes, StartError,
 };
 use tokio::time::{Instant, timeout};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
@@ -41,6 +41,17 @@ const SLEEP: &str = r#"(module
         (i32.store (i32.const 16) (i32.const 1))
         (i64.store (i32.const 24) (i64.const 3600000000000))
         (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))))"#;
+/// Makes a file in its folder, and ends with what came of it.
+const TOUCH: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 8) "made")
+    (func (export "_start")
+        (call $exit (call $open
+            (i32.const 3) (i32.const 0) (i32.const 8) (i32.const 4) (i32.const 1)
+            (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 64)))))"#;
 
 fn engine_with(change: impl FnOnce(&mut EngineConfig)) -> Engine {
     let mut config = EngineConfig { pool: PoolSizes::for_guests(16), ..EngineConfig::default() };
@@ -313,9 +324,32 @@ async fn what_cannot_run_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_told_by_name() {
-    let mount = Mount { host: "/nonexistent".into(), guest: "/data".to_owned(), read_only: true };
+async fn what_is_no_folder_is_told_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().canonicalize().unwrap().join("file");
+    let host = Folder::from(std::os::fd::OwnedFd::from(fs::File::create(&file).unwrap()));
+    let mount = Mount { host, guest: "/data".to_owned(), read_only: true };
     let spec = GuestSpec { mounts: vec![mount], ..GuestSpec::default() };
     let error = load(&engine(), HELLO).await.start(spec).await.unwrap_err();
-    assert_eq!(error.to_string(), "mounting /nonexistent at /data");
+    assert_eq!(error.to_string(), format!("mounting {} at /data", file.display()));
+    assert!(Folder::open(&file).is_err());
+}
+
+#[tokio::test]
+async fn a_guest_sees_the_folder_that_was_opened_and_not_what_its_name_leads_to_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let [volume, moved, outside] = ["volume", "moved", "outside"].map(|name| dir.path().join(name));
+    fs::create_dir(&volume).unwrap();
+    fs::create_dir(&outside).unwrap();
+    let mount = Mount { host: Folder::open(&volume).unwrap(), guest: "/data".to_owned(), read_only: false };
+    let spec = |mount: &Mount| GuestSpec { mounts: vec![mount.clone()], ..GuestSpec::default() };
+    fs::rename(&volume, &moved).unwrap();
+    std::os::unix::fs::symlink(&outside, &volume).unwrap();
+    let engine = engine();
+    assert!(matches!(run(&engine, TOUCH, spec(&mount)).await, Exit::Code(0)));
+    assert!(moved.join("made").exists() && !outside.join("made").exists());
+    let read_only = Mount { read_only: true, ..mount };
+    fs::remove_file(moved.join("made")).unwrap();
+    let refused = run(&engine, TOUCH, spec(&read_only)).await;
+    assert!(matches!(refused, Exit::Code(code) if code != 0), "{refused:?}");
 }

@@ -87,13 +87,17 @@ impl fmt::Debug for NodeHandle {
 impl Node {
     /// Puts a node together; its folder is made. Nothing runs before [`Node::run`].
     pub fn new(
-        config: NodeConfig,
+        mut config: NodeConfig,
         engine: Engine,
         network: Network,
         images: Images,
         objects: Arc<dyn Objects>,
     ) -> io::Result<Self> {
         std::fs::create_dir_all(config.root_dir.join("pods"))?;
+        for root in &mut config.host_path_roots {
+            // Once and for all: what a root means is not for guests to change. One that is not there yet has no links.
+            *root = root.canonicalize().unwrap_or_else(|_missing| root.clone());
+        }
         let logs = LogWriter::start(config.log_max_bytes, config.log_max_files)?;
         let inner = Inner {
             config,

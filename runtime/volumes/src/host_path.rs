@@ -1,12 +1,10 @@
 //! Folders of the host, under roots that the operator named and nowhere else.
 
-use std::{
-    fs::{self, Metadata},
-    os::unix::fs::FileTypeExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use crate::VolumeError;
+use rustix::fs::FileType;
+
+use crate::{Held, VolumeError, held::resolve};
 
 /// What a hostPath must be, with upstream's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,34 +45,27 @@ impl HostPathType {
     }
 }
 
-/// The real path of a folder or file of the host, if it lies under one of `roots` after all links are followed.
-/// What is to be created is created only where that is certain.
-pub fn host_path(roots: &[PathBuf], path: &Path, kind: HostPathType) -> Result<PathBuf, VolumeError> {
+/// Holds a folder or file of the host, if it lies under one of `roots` after all links are followed. What is to be created
+/// is created only there. The roots are real paths: a guest that writes one of them cannot give another a new meaning.
+pub fn host_path(roots: &[PathBuf], path: &Path, kind: HostPathType) -> Result<Held, VolumeError> {
     let refused = || VolumeError::NotAllowed { path: path.to_owned(), allowed: describe(roots) };
-    let existing = deepest_existing(path).ok_or_else(refused)?;
-    let allowed = |real: &Path| {
-        roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| real.starts_with(root))
-    };
-    if !path.is_absolute()
-        || path.components().any(|part| part.as_os_str() == "..")
-        || !allowed(&existing.canonicalize().map_err(VolumeError::io("resolve", existing))?)
-    {
+    if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
         return Err(refused());
     }
-    match kind {
-        HostPathType::DirectoryOrCreate if !path.exists() => {
-            fs::create_dir_all(path).map_err(VolumeError::io("create folder", path))?;
-        }
-        HostPathType::FileOrCreate if !path.exists() => {
-            fs::write(path, []).map_err(VolumeError::io("create file", path))?;
-        }
-        _ => {}
-    }
-    let real = path.canonicalize().map_err(VolumeError::io("open hostPath", path))?;
-    let metadata = fs::metadata(&real).map_err(VolumeError::io("open hostPath", path))?;
-    match wrong_type(kind, &metadata) {
+    let real = resolve(path).map_err(VolumeError::io("resolve", path))?;
+    // Of roots within each other the outermost: guests may have replaced the inner one.
+    let above = roots.iter().filter(|root| real.starts_with(root));
+    let root = above.min_by_key(|root| root.components().count()).ok_or_else(refused)?;
+    let part = real.strip_prefix(root).expect("it starts with it");
+    let root = Held::folder(root)?;
+    let held = match kind {
+        HostPathType::FileOrCreate => root.file_beneath(part),
+        _ => root.beneath(part, kind == HostPathType::DirectoryOrCreate),
+    };
+    let held = held.map_err(VolumeError::io("open hostPath", path))?;
+    match wrong_type(kind, held.kind()) {
         Some(expected) => Err(VolumeError::WrongType { path: path.to_owned(), expected }),
-        None => Ok(real),
+        None => Ok(held),
     }
 }
 
@@ -85,12 +76,7 @@ fn describe(roots: &[PathBuf]) -> String {
     roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn deepest_existing(path: &Path) -> Option<&Path> {
-    path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok())
-}
-
-fn wrong_type(kind: HostPathType, metadata: &Metadata) -> Option<&'static str> {
-    let file_type = metadata.file_type();
+fn wrong_type(kind: HostPathType, file_type: FileType) -> Option<&'static str> {
     let (holds, expected) = match kind {
         HostPathType::Unset => (true, ""),
         HostPathType::DirectoryOrCreate | HostPathType::Directory => (file_type.is_dir(), "directory"),
@@ -105,6 +91,7 @@ fn wrong_type(kind: HostPathType, metadata: &Metadata) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_paths_under_the_operators_roots_are_given_and_links_do_not_lead_out() {
@@ -119,7 +106,10 @@ mod tests {
         let check = |path: &str, kind: &str, expect: &str| {
             let kind = HostPathType::parse(kind).unwrap();
             let got = match host_path(&roots, &base.join(path), kind) {
-                Ok(path) => path.strip_prefix(&base).unwrap().display().to_string(),
+                Ok(held) => {
+                    let path = held.path().canonicalize().unwrap();
+                    path.strip_prefix(&base).unwrap().display().to_string()
+                }
                 Err(error) => error.to_string().replace(base.to_str().unwrap(), "BASE"),
             };
             assert!(got.starts_with(expect), "{path} {kind:?}: {got}");
@@ -129,6 +119,8 @@ mod tests {
         check("root/in", "File", "hostPath type check failed: BASE/root/in is not a file");
         check("root/file", "File", "root/file");
         check("root/new/deep", "DirectoryOrCreate", "root/new/deep");
+        check("root/made", "FileOrCreate", "root/made");
+        check("root/none/made", "FileOrCreate", "open hostPath BASE/root/none/made");
         check("root/missing", "Directory", "open hostPath BASE/root/missing");
         check(
             "root/link",
