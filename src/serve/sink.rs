@@ -93,6 +93,9 @@ impl Sink {
                 ("status of the node".to_owned(), self.node_status(&status).await)
             }
             NodeReport::LeaseRenewed { at, duration_secs } => {
+                if let Err(error) = self.follow_capacity().await {
+                    tracing::error!(%error, "allocatable amounts of the node were not written");
+                }
                 ("lease of the node".to_owned(), self.lease(at, duration_secs).await)
             }
             _ => return,
@@ -110,7 +113,12 @@ impl Sink {
         status: &Value,
     ) -> Result<(), ApiError> {
         let pods = self.resource("", "v1", "pods");
-        self.replace_status(&pods, Some(namespace), name, Some(uid), status).await
+        let merge = |old: &Value| {
+            let mut new = status.clone();
+            add_conditions(&mut new, foreign_conditions(old));
+            new
+        };
+        self.replace_status(&pods, Some(namespace), name, Some(uid), merge).await
     }
 
     async fn pod_ended(&self, namespace: &str, name: &str, uid: String) -> Result<(), ApiError> {
@@ -142,7 +150,14 @@ impl Sink {
             });
             exists_is_fine(self.registry.create(&nodes, None, node, &options()).await.map(drop))?;
         }
-        self.replace_status(&nodes, None, &self.node, None, status).await
+        let merge = |old: &Value| merge_node_status(status.clone(), old);
+        self.replace_status(&nodes, None, &self.node, None, merge).await
+    }
+
+    /// Lets pods have what somebody has added to the node's capacity.
+    async fn follow_capacity(&self) -> Result<(), ApiError> {
+        let nodes = self.resource("", "v1", "nodes");
+        self.replace_status(&nodes, None, &self.node, None, |old| merge_node_status(old.clone(), old)).await
     }
 
     async fn lease(&self, at: Timestamp, duration_secs: i32) -> Result<(), ApiError> {
@@ -178,14 +193,14 @@ impl Sink {
         }
     }
 
-    /// Puts `status` in the place of an object's, on its newest state.
+    /// Puts the status that `merge` makes from an object's in its place, on its newest state.
     async fn replace_status(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
         name: &str,
         uid: Option<&str>,
-        status: &Value,
+        merge: impl Fn(&Value) -> Value,
     ) -> Result<(), ApiError> {
         let mut attempt = 0;
         loop {
@@ -197,11 +212,11 @@ impl Sink {
             if uid.is_some_and(|uid| uid != object::uid(&object)) {
                 return Ok(());
             }
-            let foreign = uid.map(|_pod| foreign_conditions(&object["status"]));
-            object["status"] = status.clone();
-            if let Some(foreign) = foreign {
-                add_conditions(&mut object["status"], foreign);
+            let status = merge(&object["status"]);
+            if object["status"] == status {
+                return Ok(());
             }
+            object["status"] = status;
             let written =
                 self.registry.update(resource, namespace, name, Some("status"), object, &options()).await;
             attempt += 1;
@@ -248,6 +263,39 @@ fn add_conditions(status: &mut Value, foreign: Vec<Value>) {
     }
 }
 
+/// The resources that the node measures itself; all others are added to its capacity by somebody else.
+const OWN_RESOURCES: &[&str] = &["cpu", "ephemeral-storage", "memory", "pods"];
+
+/// What the node says, with what others have said of it: fields, conditions and resources that it does not know. Of those
+/// resources pods may have all there is, as upstream has it.
+fn merge_node_status(mut new: Value, old: &Value) -> Value {
+    let Some(fields) = new.as_object_mut() else { return new };
+    for (field, value) in old.as_object().into_iter().flatten() {
+        fields.entry(field).or_insert_with(|| value.clone());
+    }
+    if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+        let others = old["conditions"].as_array().into_iter().flatten();
+        let others = others.filter(|other| conditions.iter().all(|own| own["type"] != other["type"]));
+        let others: Vec<Value> = others.cloned().collect();
+        conditions.extend(others);
+    }
+    let is_foreign = |name: &str| !OWN_RESOURCES.contains(&name);
+    let Some(capacity) = fields.get_mut("capacity").and_then(Value::as_object_mut) else { return new };
+    for (name, amount) in old["capacity"].as_object().into_iter().flatten() {
+        capacity.entry(name).or_insert_with(|| amount.clone());
+    }
+    let foreign: Vec<(String, Value)> = capacity
+        .iter()
+        .filter(|(name, _)| is_foreign(name))
+        .map(|(name, amount)| (name.clone(), amount.clone()))
+        .collect();
+    if let Some(allocatable) = fields.get_mut("allocatable").and_then(Value::as_object_mut) {
+        allocatable.retain(|name, _| !is_foreign(name));
+        allocatable.extend(foreign);
+    }
+    new
+}
+
 /// The writer of a report: the same for all reports of one pod.
 fn shard(report: &NodeReport) -> usize {
     let mut hasher = DefaultHasher::new();
@@ -270,5 +318,41 @@ fn exists_is_fine(result: Result<(), ApiError>) -> Result<(), ApiError> {
     match result {
         Err(error) if error.reason == Reason::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_of_a_node_stays_in_its_status() {
+        let report = json!({
+            "capacity": {"cpu": "4", "pods": "100"},
+            "allocatable": {"cpu": "4", "pods": "100"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"bootID": "new"},
+        });
+        let before = json!({
+            "capacity": {"cpu": "2", "example.com/dongle": "3"},
+            "allocatable": {"cpu": "2", "example.com/gone": "1"},
+            "conditions": [{"type": "Ready", "status": "Unknown"}, {"type": "NetworkUnavailable", "status": "False"}],
+            "nodeInfo": {"bootID": "old"},
+            "volumesAttached": [],
+        });
+        let after = json!({
+            "capacity": {"cpu": "4", "pods": "100", "example.com/dongle": "3"},
+            "allocatable": {"cpu": "4", "pods": "100", "example.com/dongle": "3"},
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "False"}],
+            "nodeInfo": {"bootID": "new"},
+            "volumesAttached": [],
+        });
+        assert_eq!(merge_node_status(report.clone(), &before), after);
+        assert_eq!(merge_node_status(report.clone(), &Value::Null), report);
+        assert_eq!(merge_node_status(after.clone(), &after), after);
+        let mut patched = after.clone();
+        patched["capacity"]["example.com/dongle"] = json!("5");
+        let followed = merge_node_status(patched.clone(), &patched);
+        assert_eq!(followed["allocatable"]["example.com/dongle"], "5");
     }
 }
