@@ -304,7 +304,15 @@ impl Inner {
     async fn heartbeat(&self, began: Timestamp, told: &mut Option<Told>) {
         let images = self.images.list().unwrap_or_default();
         let now = Timestamp::now();
-        let measured = Measured { began, now, max_guests: self.engine.limits().guests, images: &images };
+        // What cannot be asked now is not told.
+        let disk = rustix::fs::statvfs(&self.config.root_dir).ok();
+        let measured = Measured {
+            began,
+            now,
+            max_guests: self.engine.limits().guests,
+            disk_bytes: disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
+            images: &images,
+        };
         let status = node_status(&self.config, &measured);
         let mut timeless = status.clone();
         timeless.conditions.iter_mut().flatten().for_each(|condition| condition.last_heartbeat_time = None);

@@ -22,6 +22,8 @@ pub(crate) struct Measured<'a> {
     pub(crate) now: Timestamp,
     /// How many guests the engine can hold at once.
     pub(crate) max_guests: u32,
+    /// The size of the disk that logs and volumes lie on; 0 if it is not known.
+    pub(crate) disk_bytes: u64,
     pub(crate) images: &'a [ImageRecord],
 }
 
@@ -32,6 +34,7 @@ pub(crate) fn node_status(config: &NodeConfig, measured: &Measured<'_>) -> NodeS
     let quantity = |text: String| Quantity(text);
     let mut capacity = BTreeMap::from([
         ("cpu".to_owned(), quantity(cpu(machine.cpu_millis))),
+        ("ephemeral-storage".to_owned(), quantity(format!("{}Ki", measured.disk_bytes / 1024))),
         ("memory".to_owned(), quantity(format!("{}Ki", machine.memory_bytes / 1024))),
         ("pods".to_owned(), quantity(pods.to_string())),
     ]);
@@ -114,4 +117,27 @@ fn images(config: &NodeConfig, records: &[ImageRecord]) -> Vec<ContainerImage> {
         size_bytes: i64::try_from(record.size).ok(),
     };
     records.into_iter().take(config.max_status_images).map(image).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn a_node_has_room_for_whatever_a_pod_may_ask_for() {
+        let mut config = NodeConfig::new("node", "/var/lib/wharf");
+        config.machine.cpu_millis = 1500;
+        config.machine.memory_bytes = 4 << 30;
+        config.machine.extended.insert("example.com/dongle".to_owned(), "4".to_owned());
+        let now = Timestamp::UNIX_EPOCH;
+        let measured = Measured { began: now, now, max_guests: 100, disk_bytes: 100 << 30, images: &[] };
+        let status = node_status(&config, &measured);
+        assert_eq!(status.capacity, status.allocatable);
+        let capacity = status.capacity.unwrap();
+        let lines: Vec<String> =
+            capacity.iter().map(|(name, amount)| format!("{name} {}", amount.0)).collect();
+        expect!["cpu 1500m, ephemeral-storage 104857600Ki, example.com/dongle 4, memory 4194304Ki, pods 100"]
+            .assert_eq(&lines.join(", "));
+    }
 }
