@@ -82,7 +82,11 @@ pub(crate) fn read(
     request: &LogRequest,
     now: Timestamp,
 ) -> io::Result<LogStream> {
-    let mut file = open(&path)?;
+    let mut file = match open(&path)? {
+        // It is being put aside at this moment.
+        None => open(&aside(&path, 1))?,
+        file => file,
+    };
     if let (Some(file), Some(lines)) = (&mut file, request.tail_lines) {
         seek_tail(file, lines)?;
     }
@@ -137,13 +141,18 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// The name of the file that was put aside so many files ago.
+fn aside(path: &Path, n: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    PathBuf::from(name)
+}
+
 /// A log's files that are there: the current one, then those put aside, the newest first.
 fn newest_first(path: &Path) -> io::Result<Vec<File>> {
     let mut files: Vec<File> = open(path)?.into_iter().collect();
     for n in 1_u32.. {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{n}"));
-        match open(Path::new(&aside))? {
+        match open(&aside(path, n))? {
             Some(file) => files.push(file),
             None => break,
         }
@@ -310,6 +319,19 @@ mod tests {
         assert_eq!(tail(&dir.path().join("none"), 3, 5), "");
         let none = read(dir.path().join("none"), None, &base(), now).unwrap();
         assert_eq!(all(none).await, "");
+    }
+
+    #[tokio::test]
+    async fn in_the_middle_of_a_rotation_the_newest_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        for n in [1_u32, 2] {
+            let line = |k| format!("2026-01-01T00:00:00.000000000Z stdout F file {n} line {k}\n");
+            std::fs::write(aside(&path, n), line(1) + &line(2)).unwrap();
+        }
+        let request = LogRequest { tail_lines: Some(1), ..LogRequest::default() };
+        let stream = read(path, None, &request, Timestamp::now()).unwrap();
+        assert_eq!(all(stream).await, "file 1 line 2\n");
     }
 
     #[tokio::test]

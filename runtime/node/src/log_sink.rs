@@ -295,7 +295,8 @@ fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
         PathBuf::from(name)
     };
     if max_files <= 1 {
-        return fs::remove_file(path);
+        fs::remove_file(path)?;
+        return File::create(path).map(drop);
     }
     for n in (1..max_files - 1).rev() {
         match fs::rename(aside(n), aside(n + 1)) {
@@ -303,7 +304,9 @@ fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
             _ => {}
         }
     }
-    fs::rename(path, aside(1))
+    fs::rename(path, aside(1))?;
+    // Whoever reads the end of the log now reads this one, and not the oldest.
+    File::create(path).map(drop)
 }
 
 /// A guest's stdout or stderr.
@@ -395,6 +398,18 @@ mod tests {
         assert!(name(".1").exists() && name(".2").exists() && !name(".3").exists());
         assert!(fs::metadata(name(".1")).unwrap().len() < 40_000 + 100_000);
         writer.close();
+    }
+
+    #[test]
+    fn after_a_rotation_there_is_an_empty_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        for max_files in [1, 3] {
+            fs::write(&path, "old").unwrap();
+            rotate(&path, max_files).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"");
+        }
+        assert_eq!(fs::read(dir.path().join("0.log.1")).unwrap(), b"old");
     }
 
     #[tokio::test]

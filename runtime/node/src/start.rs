@@ -161,6 +161,10 @@ pub(crate) async fn start(
     })?;
     let restarts = entry.lock().state.containers[index].restarts;
     let sink = inner.logs.sink(places.log(&container.name, restarts));
+    if restarts > 1 {
+        let name = container.name.clone();
+        inner.tracker.spawn_blocking(move || places.prune_logs(&name, restarts));
+    }
     let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     let limit = |name: &str| limits.and_then(|limits| limits.get(name));
     let cpu = |quantity: &Quantity| quantity::millis(quantity).and_then(|millis| u32::try_from(millis).ok());
