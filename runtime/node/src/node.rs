@@ -370,7 +370,11 @@ impl Inner {
             SourceEvent::ServiceGone { namespace, name } => {
                 self.change_services(self.services.remove(&namespace, &name)).await;
             }
-            SourceEvent::EndpointSlice(slice) => self.change_services(self.services.put_slice(slice)).await,
+            SourceEvent::EndpointSlice(slice) => {
+                for change in self.services.put_slice(slice) {
+                    self.change_services(change).await;
+                }
+            }
             SourceEvent::EndpointSliceGone { namespace, name } => {
                 self.change_services(self.services.remove_slice(&namespace, &name)).await;
             }

@@ -56,32 +56,26 @@ impl Services {
         Change::Remove(key.0, key.1)
     }
 
-    pub(crate) fn put_slice(&self, slice: Arc<EndpointSlice>) -> Change {
+    /// What changes for the Service that the slice was of, and for the one it is of.
+    pub(crate) fn put_slice(&self, slice: Arc<EndpointSlice>) -> [Change; 2] {
         let labels = slice.metadata.labels.as_ref();
-        let Some(owner) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")).cloned() else {
-            return Change::Nothing;
-        };
+        let owner = labels.and_then(|labels| labels.get("kubernetes.io/service-name")).cloned();
         let (namespace, name) = key(&slice.metadata);
         let mut tables = self.lock();
-        tables.owners.insert((namespace.clone(), name.clone()), owner.clone());
-        let key = (namespace, owner);
-        tables.slices.entry(key.clone()).or_default().insert(name, slice);
-        tables.change(&key)
+        let slice_key = (namespace, name);
+        let before = match tables.owners.get(&slice_key) {
+            before if before == owner.as_ref() => Change::Nothing,
+            _ => tables.remove_slice(&slice_key),
+        };
+        let Some(owner) = owner else { return [before, Change::Nothing] };
+        tables.owners.insert(slice_key.clone(), owner.clone());
+        let key = (slice_key.0, owner);
+        tables.slices.entry(key.clone()).or_default().insert(slice_key.1, slice);
+        [before, tables.change(&key)]
     }
 
     pub(crate) fn remove_slice(&self, namespace: &str, name: &str) -> Change {
-        let mut tables = self.lock();
-        let Some(owner) = tables.owners.remove(&(namespace.to_owned(), name.to_owned())) else {
-            return Change::Nothing;
-        };
-        let key = (namespace.to_owned(), owner);
-        if let Some(slices) = tables.slices.get_mut(&key) {
-            slices.remove(name);
-            if slices.is_empty() {
-                tables.slices.remove(&key);
-            }
-        }
-        tables.change(&key)
+        self.lock().remove_slice(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// The object of a Service, for an event about it.
@@ -114,6 +108,18 @@ fn key(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) ->
 }
 
 impl Tables {
+    fn remove_slice(&mut self, slice: &Key) -> Change {
+        let Some(owner) = self.owners.remove(slice) else { return Change::Nothing };
+        let key = (slice.0.clone(), owner);
+        if let Some(slices) = self.slices.get_mut(&key) {
+            slices.remove(&slice.1);
+            if slices.is_empty() {
+                self.slices.remove(&key);
+            }
+        }
+        self.change(&key)
+    }
+
     fn change(&self, key: &Key) -> Change {
         match self.services.get(key) {
             Some(service) => Change::Upsert(Box::new(table_entry(
@@ -234,11 +240,40 @@ mod tests {
         expect.assert_eq(&text);
     }
 
+    /// A slice that has not moved.
+    fn put_slice(services: &Services, slice: Arc<EndpointSlice>) -> Change {
+        let [before, now] = services.put_slice(slice);
+        assert!(matches!(before, Change::Nothing), "{before:?}");
+        now
+    }
+
+    #[test]
+    fn a_slice_that_changes_hands_leaves_its_old_service() {
+        let services = Services::default();
+        let spec = json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]});
+        services.put(service(spec));
+        let mut moved = slice("a", json!({"name": "", "port": 8080}), &[("10.244.0.2", true)]);
+        put_slice(&services, Arc::clone(&moved));
+        let gone = expect![[r#"
+            n/web Some(10.96.0.9)
+            Tcp 80 None:"#]];
+        let labels = Arc::make_mut(&mut moved).metadata.labels.as_mut().unwrap();
+        labels.insert("kubernetes.io/service-name".to_owned(), "other".to_owned());
+        let [before, now] = services.put_slice(Arc::clone(&moved));
+        check(&before, gone);
+        check(&now, expect!["nothing"]);
+        Arc::make_mut(&mut moved).metadata.labels = None;
+        let [before, now] = services.put_slice(moved);
+        check(&before, expect!["nothing"]);
+        check(&now, expect!["nothing"]);
+        check(&services.remove_slice("n", "a"), expect!["nothing"]);
+    }
+
     #[test]
     fn a_service_and_its_slices_meet_in_whatever_order_they_come() {
         let services = Services::default();
         let port = json!({"name": "", "port": 8080});
-        check(&services.put_slice(slice("a", port.clone(), &[("10.244.0.2", true)])), expect!["nothing"]);
+        check(&put_slice(&services, slice("a", port.clone(), &[("10.244.0.2", true)])), expect!["nothing"]);
         let spec = json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30080}]});
         check(
             &services.put(service(spec)),
@@ -247,7 +282,7 @@ mod tests {
             Tcp 80 Some(30080): 10.244.0.2:8080"#]],
         );
         check(
-            &services.put_slice(slice("b", port, &[("10.244.0.3", false)])),
+            &put_slice(&services, slice("b", port, &[("10.244.0.3", false)])),
             expect![[r#"
             n/web Some(10.96.0.9)
             Tcp 80 Some(30080): 10.244.0.2:8080 10.244.0.3:8080!"#]],
@@ -268,7 +303,7 @@ mod tests {
         let spec = json!({"clusterIP": "None", "publishNotReadyAddresses": true});
         services.put(service(spec));
         check(
-            &services.put_slice(slice("a", json!({}), &[("10.244.0.2", false)])),
+            &put_slice(&services, slice("a", json!({}), &[("10.244.0.2", false)])),
             expect![[r#"
             n/web None
             Tcp 0 None: 10.244.0.2:0"#]],
