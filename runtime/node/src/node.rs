@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt, io,
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -457,7 +458,7 @@ impl Inner {
         self.event_about(regarding, "NodePortUnavailable", chain(problem)).await;
     }
 
-    /// Removes folders that belong to no pod there is.
+    /// Removes folders that belong to no pod there is. They are listed before another pod can come and make its own.
     fn remove_orphans(&self) {
         let known: BTreeSet<String> = self
             .entries()
@@ -468,18 +469,21 @@ impl Inner {
             })
             .collect();
         let roots = [Some(self.config.root_dir.join("pods")), self.config.memory_root.clone()];
+        let orphans: Vec<PathBuf> = roots
+            .into_iter()
+            .flatten()
+            .filter_map(|root| std::fs::read_dir(root).ok())
+            .flat_map(Iterator::flatten)
+            .filter(|entry| !known.contains(&*entry.file_name().to_string_lossy()))
+            .map(|entry| entry.path())
+            .collect();
         self.tracker.spawn_blocking(move || {
-            for root in roots.into_iter().flatten() {
-                let Ok(entries) = std::fs::read_dir(&root) else { continue };
-                for entry in entries.flatten() {
-                    if !known.contains(&*entry.file_name().to_string_lossy())
-                        && let Err(error) = runtime_volumes::remove(&entry.path())
-                    {
-                        tracing::warn!(
-                            error = chain(&error),
-                            "the folder of a pod that is gone cannot be removed"
-                        );
-                    }
+            for orphan in orphans {
+                if let Err(error) = runtime_volumes::remove(&orphan) {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "the folder of a pod that is gone cannot be removed"
+                    );
                 }
             }
         });
