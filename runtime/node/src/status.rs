@@ -25,8 +25,13 @@ pub(crate) fn status(
     known: &[PodCondition],
     now: Timestamp,
 ) -> PodStatus {
-    let phase = phase(pod, state);
-    let (reason, message) = why(state);
+    // As upstream has it, a pod has not ended before the last of its containers has.
+    let runs = state.containers.iter().any(|container| container.running().is_some());
+    let end = phase(pod, state);
+    let (phase, (reason, message)) = match end {
+        "Succeeded" | "Failed" if runs => (under_way(pod, state), (None, None)),
+        phase => (phase, why(state)),
+    };
     let mut statuses: Vec<ContainerStatus> = spec::containers(pod)
         .zip(&state.containers)
         .enumerate()
@@ -36,7 +41,7 @@ pub(crate) fn status(
     let old = pod.status.as_ref();
     let ip = state.ip.clone();
     PodStatus {
-        conditions: Some(conditions::conditions(pod, state, phase, known, now)),
+        conditions: Some(conditions::conditions(pod, state, end, known, now)),
         phase: Some(phase.to_owned()),
         reason,
         message,
@@ -55,8 +60,8 @@ pub(crate) fn status(
     }
 }
 
-/// The pod's phase.
-pub(crate) fn phase(pod: &Pod, state: &PodState) -> &'static str {
+/// The pod's phase; where it ends, the one it will have once nothing of it runs.
+fn phase(pod: &Pod, state: &PodState) -> &'static str {
     if matches!(state.ending, Some(Ending::DeadlineExceeded | Ending::Evicted(_))) {
         return "Failed";
     }
@@ -82,6 +87,15 @@ pub(crate) fn phase(pod: &Pod, state: &PodState) -> &'static str {
         let well = ends.iter().flatten().all(|end| end.exit_code == 0);
         return if well { "Succeeded" } else { "Failed" };
     }
+    under_way(pod, state)
+}
+
+/// The phase of a pod that has not ended.
+fn under_way(pod: &Pod, state: &PodState) -> &'static str {
+    let mains = || {
+        let each = state.containers.iter().enumerate();
+        each.filter(|(index, _)| spec::role(pod, *index) == Role::Main)
+    };
     let begun = |container: &ContainerState| {
         !matches!(container.run, Run::Waiting { .. }) || container.last.is_some()
     };
@@ -334,11 +348,39 @@ mod tests {
             "Always a",
             "a:run late",
             expect![[r#"
-            Failed
-            DeadlineExceeded
+            Running
             a: Running, last -, ready true, restarts 0
             PodReadyToStartContainers=True
             Initialized=True
+            Ready=False PodFailed
+            ContainersReady=False PodFailed
+            PodScheduled=True
+        "#]],
+        );
+        check(
+            "Always a",
+            "a:exit143 late",
+            expect![[r#"
+            Failed
+            DeadlineExceeded
+            a: Error 143, last -, ready false, restarts 0
+            PodReadyToStartContainers=True
+            Initialized=True
+            Ready=False PodFailed
+            ContainersReady=False PodFailed
+            PodScheduled=True
+        "#]],
+        );
+        check(
+            "Never side:s init:i a",
+            "s:run i:exit1 a:wait finished",
+            expect![[r#"
+            Pending
+            s: Running, last -, ready true, restarts 0
+            i: Error 1, last -, ready false, restarts 0
+            a: PodInitializing, last -, ready false, restarts 0
+            PodReadyToStartContainers=True
+            Initialized=False ContainersNotInitialized: containers with incomplete status: [i]
             Ready=False PodFailed
             ContainersReady=False PodFailed
             PodScheduled=True
