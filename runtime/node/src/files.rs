@@ -34,6 +34,15 @@ pub(crate) fn needed(pod: &Pod) -> (BTreeSet<&str>, BTreeSet<&str>) {
     (config_maps, secrets)
 }
 
+/// Whether a volume tells of the pod's own fields, of which labels and annotations may change.
+pub(crate) fn tells_of_pod(pod: &Pod) -> bool {
+    let volumes = spec::spec(pod).and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    volumes.iter().any(|volume| {
+        let mut sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        volume.downward_api.is_some() || sources.any(|source| source.downward_api.is_some())
+    })
+}
+
 /// The files of a volume; `None` for a volume that is not made of given files. The error is for a FailedMount event.
 pub(crate) fn tree(pod: &Pod, volume: &Volume, given: &Given, facts: &Facts) -> Option<Result<Tree, String>> {
     let mut tree = Tree::new();

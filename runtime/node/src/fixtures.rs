@@ -62,6 +62,7 @@ pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
                 "new" => (state.volumes, state.sandbox) = (Step::Todo, Step::Todo),
                 "deleting" => state.ending = Some(Ending::Deleted),
                 "finished" => state.ending = Some(Ending::Finished),
+                "finished-20" => state.end(Ending::Finished, before(20)),
                 "late" => state.ending = Some(Ending::DeadlineExceeded),
                 "gone" => state.ending = Some(Ending::Gone),
                 "torn" => state.torn_down = true,
@@ -91,6 +92,8 @@ pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
                 message: String::new(),
                 started_at: Some(before(5)),
                 finished_at: Some(now),
+                image: image.clone(),
+                replaced: what == "replaced",
             })
         };
         if let Some(secs) = what.strip_prefix("wait+") {
@@ -106,6 +109,7 @@ pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
                 "unready" => running(true, false, None),
                 "unstarted" => running(false, false, None),
                 "crash" | "backoff" => exited(1),
+                "replaced" => exited(143),
                 "wait" => Run::default(),
                 _ => panic!("{what}"),
             };

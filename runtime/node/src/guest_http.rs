@@ -30,6 +30,11 @@ impl HttpService {
         self.stop.cancel();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Ends all at once.
     pub(crate) fn kill(&self) {
         self.kill.cancel();

@@ -16,6 +16,8 @@
 //! - After a restart of the process, containers that ran are run again with the same restart count: it was the node
 //!   that ended them, not they. With `restartPolicy: Never` they have failed (`ContainerStatusUnknown`), because to
 //!   run a step twice is worse than to say that it did not finish.
+//! - Init containers that have ended are not run again then, unless an `emptyDir` of medium `Memory` is lost with the
+//!   machine's memory.
 //! - An `emptyDir` of medium `Memory` lies on the host's tmpfs.
 //! - A trap is exit code 134 with the trap's message; reaching the memory limit is OOMKilled with 137.
 

@@ -36,7 +36,7 @@ use crate::{
     plan, restore,
     services::{Change, Services},
     spec,
-    state::{Ending, Run, Step},
+    state::{Ending, Run},
     timers::Timers,
     worker::{Inner, PodEntry},
 };
@@ -363,7 +363,7 @@ impl Inner {
                 let entry =
                     self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(uid.as_str()).cloned();
                 if let Some(entry) = entry {
-                    entry.lock().state.ending = Some(Ending::Gone);
+                    entry.lock().state.end(Ending::Gone, Timestamp::now());
                     self.kick(&entry);
                 }
             }
@@ -394,11 +394,19 @@ impl Inner {
         let known = self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
         let entry = match known {
             Some(entry) => {
-                entry.lock().pod = pod;
+                let mut data = entry.lock();
+                let old = std::mem::replace(&mut data.pod, pod);
+                let (old, new) = (&old.metadata, &data.pod.metadata);
+                let is_told = (&old.labels, &old.annotations) != (&new.labels, &new.annotations);
+                if is_told && files::tells_of_pod(&data.pod) {
+                    data.state.outdate_volumes();
+                }
+                drop(data);
                 entry
             }
             None => {
-                let state = restore::restore(&pod, Timestamp::now());
+                let memory_is_lost = Places::of(&self.config, &pod).lacks_memory(&pod);
+                let state = restore::restore(&pod, memory_is_lost, Timestamp::now());
                 let entry = PodEntry::new(pod, state);
                 self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, Arc::clone(&entry));
                 entry
@@ -414,11 +422,7 @@ impl Inner {
             if spec::namespace(&data.pod) != namespace || !uses(&data.pod) || data.state.torn_down {
                 continue;
             }
-            data.state.volumes = match data.state.volumes {
-                Step::Done => Step::Stale,
-                Step::Failed { .. } => Step::Todo,
-                ref other => other.clone(),
-            };
+            data.state.outdate_volumes();
             for container in &mut data.state.containers {
                 if let Run::Waiting { reason: "CreateContainerConfigError", retry_at, .. } =
                     &mut container.run

@@ -11,9 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
-    probe::{self, ProbeKind},
+    probe::{self, Course, ProbeKind},
     spec::{self, Role},
-    state::{ContainerState, Ending, PodState, Run, Running, Step},
+    state::{ContainerState, Ending, PodState, Run, Step},
 };
 
 /// One thing to do.
@@ -104,7 +104,9 @@ fn ending(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut PodActions) ->
 /// Whether no container of the pod will run again.
 fn is_finished(pod: &Pod, state: &PodState) -> bool {
     let for_good = |index: usize, container: &ContainerState| {
-        container.exited().is_some_and(|end| !spec::restart_policy(pod, index).restarts(end.exit_code))
+        container
+            .exited()
+            .is_some_and(|end| !end.replaced && !spec::restart_policy(pod, index).restarts(end.exit_code))
     };
     let each = || state.containers.iter().enumerate();
     let failed_init = each().any(|(index, container)| {
@@ -116,27 +118,30 @@ fn is_finished(pod: &Pod, state: &PodState) -> bool {
     failed_init || mains.peek().is_some() && mains.all(|(index, container)| for_good(index, container))
 }
 
-/// Ends what runs, mains before sidecars, then gives everything back.
+/// Ends what runs, mains before sidecars and these in the reverse of their order, then gives everything back.
 fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut PodActions) {
     let by = match ending {
         Ending::Gone => Some(now),
         Ending::Shutdown { kill_at } => Some(*kill_at),
-        _ => spec::deletion_timestamp(pod),
+        _ => spec::deletion_timestamp(pod).or_else(|| Some(kill_time(state.ending_since?, spec::grace(pod)))),
     };
     let running =
         || state.containers.iter().enumerate().filter(|(_, container)| container.running().is_some());
-    let is_main = |index: usize| spec::role(pod, index) != Role::Sidecar;
-    let mains_run = running().any(|(index, _)| is_main(index));
+    // Sidecars stand before the others.
+    let is_needed =
+        |index: usize| spec::role(pod, index) == Role::Sidecar && running().any(|(other, _)| other > index);
     let mut runs = false;
     for (index, container) in running() {
         runs = true;
         let Some(run) = container.running() else { continue };
         match (run.kill_at, by) {
             _ if run.killed => {}
-            (Some(kill_at), Some(by)) if by < kill_at => plan.push(Action::KillBy(index, by.max(now))),
+            (Some(kill_at), Some(by)) if by.max(now) < kill_at => {
+                plan.push(Action::KillBy(index, by.max(now)));
+            }
             (Some(kill_at), _) if kill_at <= now => plan.push(Action::Kill(index)),
             (Some(kill_at), _) => plan.at(kill_at),
-            (None, _) if mains_run && !is_main(index) => {}
+            (None, _) if is_needed(index) => {}
             (None, by) => {
                 let grace = spec::grace(pod);
                 let left = by.map_or(grace, |by| {
@@ -146,6 +151,7 @@ fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut 
                 plan.push(Action::Stop { container: index, grace: left, message });
             }
         }
+        ask_readiness(index, container, now, plan);
     }
     if !runs {
         plan.push(Action::TearDown);
@@ -200,12 +206,17 @@ fn has_been_up(state: &PodState, index: usize) -> bool {
 fn step(step: &Step, action: Action, now: Timestamp, plan: &mut PodActions) -> bool {
     match step {
         Step::Done => true,
-        Step::Failed { retry_at, .. } if *retry_at > now => {
-            plan.at(*retry_at);
+        Step::Failed(failure) if failure.retry_at > now => {
+            plan.at(failure.retry_at);
             false
         }
+        // What was done before is good enough meanwhile.
+        Step::Stale(Some(failure)) if failure.retry_at > now => {
+            plan.at(failure.retry_at);
+            true
+        }
         // The rest follows in the same plan: who acts stops at the first failure.
-        Step::Todo | Step::Stale | Step::Failed { .. } => {
+        Step::Todo | Step::Stale(_) | Step::Failed(_) => {
             plan.push(action);
             true
         }
@@ -222,17 +233,23 @@ fn drive(pod: &Pod, index: usize, container: &ContainerState, now: Timestamp, pl
         Run::Running(run) => match run.kill_at {
             _ if run.killed => {}
             Some(kill_at) if kill_at <= now => plan.push(Action::Kill(index)),
-            Some(kill_at) => plan.at(kill_at),
-            None if is_changed(pod, index, run) => {
+            Some(kill_at) => {
+                plan.at(kill_at);
+                ask_readiness(index, container, now, plan);
+            }
+            None if is_changed(pod, index, &run.image) => {
                 let message = format!("Container {} definition changed, will be restarted", name(pod, index));
                 plan.push(Action::Stop { container: index, grace: spec::grace(pod), message });
             }
             None => watch(pod, index, container, run.started, now, plan),
         },
         // Exited -> Running
+        Run::Exited(end) if end.replaced => plan.push(Action::Start(index)),
         Run::Exited(end) if spec::restart_policy(pod, index).restarts(end.exit_code) => {
             match container.backoff.until(end.finished_at.unwrap_or(now), now) {
                 None => plan.push(Action::Start(index)),
+                // What failed is not what would run now.
+                Some(_) if is_changed(pod, index, &end.image) => plan.push(Action::Start(index)),
                 Some(until) if container.backing_off != Some(until) => {
                     plan.push(Action::BackOff(index, until));
                 }
@@ -258,25 +275,39 @@ fn watch(
         let course = probes.course(kind);
         if course.has_failed() && kind != ProbeKind::Readiness {
             let message = format!("Container {} failed {} probe, will be restarted", spec.name, kind.word());
-            let grace = probe.termination_grace_period_seconds.map_or_else(
-                || spec::grace(pod),
-                |secs| Duration::from_secs(u64::try_from(secs).unwrap_or(0)),
-            );
+            let grace =
+                probe.termination_grace_period_seconds.map_or_else(|| spec::grace(pod), spec::grace_of);
             plan.push(Action::Stop { container: index, grace, message });
             return;
         }
-        match course.due {
-            Some(due) if due <= now => plan.push(Action::Probe(index, kind)),
-            Some(due) => plan.at(due),
-            None => {}
-        }
+        ask(index, kind, course, now, plan);
     }
 }
 
-/// Whether a running container's image is another one than its spec names now: the one field that may change.
-fn is_changed(pod: &Pod, index: usize, run: &Running) -> bool {
+/// A container that was told to end still says whether it takes requests, and nothing else.
+fn ask_readiness(index: usize, container: &ContainerState, now: Timestamp, plan: &mut PodActions) {
+    if let (Some(probes), Some(run)) = (&container.probes, container.running())
+        && run.started
+        && !run.killed
+        && run.kill_at.is_none_or(|kill_at| kill_at > now)
+    {
+        ask(index, ProbeKind::Readiness, probes.course(ProbeKind::Readiness), now, plan);
+    }
+}
+
+fn ask(index: usize, kind: ProbeKind, course: &Course, now: Timestamp, plan: &mut PodActions) {
+    match course.due {
+        Some(due) if due <= now => plan.push(Action::Probe(index, kind)),
+        Some(due) => plan.at(due),
+        None => {}
+    }
+}
+
+/// Whether the image that a container ran is another one than its spec names now: the one field that may change. An init
+/// container goes on with the one it has.
+pub(crate) fn is_changed(pod: &Pod, index: usize, ran: &str) -> bool {
     let image = spec::container(pod, index).and_then(|container| container.image.as_deref());
-    image.is_some_and(|image| image != run.image)
+    spec::role(pod, index) != Role::Init && image.is_some_and(|image| image != ran)
 }
 
 fn name(pod: &Pod, index: usize) -> &str {
@@ -343,6 +374,21 @@ mod tests {
             "s:run a:run",
             expect![[r#"End(Deleted); Stop { container: 1, grace: 30s, message: "Stopping container a" }"#]],
         );
+        check(
+            "Always side:s side:t a deleted30",
+            "s:run t:run a:exit0 deleting",
+            expect![[r#"Stop { container: 1, grace: 30s, message: "Stopping container t" }"#]],
+        );
+        check(
+            "Always side:s side:t a deleted30",
+            "s:run t:stop5 a:exit0 deleting",
+            expect!["look again in 5s"],
+        );
+        check(
+            "Never side:s side:t a",
+            "s:run t:exit0 a:exit0 finished-20",
+            expect![[r#"Stop { container: 0, grace: 10s, message: "Stopping container s" }"#]],
+        );
     }
 
     #[test]
@@ -366,6 +412,9 @@ mod tests {
         check("Always a deleted30", "a:stop5 deleting", expect!["look again in 5s"]);
         check("Always a deleted30", "a:stop0 deleting", expect!["Kill(0)"]);
         check("Always a deleted1", "a:stop5 deleting", expect!["KillBy(0, 1970-01-01T00:16:41Z)"]);
+        check("Always a deleted-5", "a:stop5 deleting", expect!["KillBy(0, 1970-01-01T00:16:40Z)"]);
+        check("Always a deleted-5", "a:stop-1 deleting", expect!["Kill(0)"]);
+        check("Always a", "a:stop-1 gone", expect!["Kill(0)"]);
         check("Always a deleted30", "a:exit0 deleting", expect!["TearDown"]);
         check("Always a deleted30", "a:exit0 deleting torn", expect!["ReportEnded"]);
         check("Always a deleted30", "new", expect!["End(Deleted); TearDown"]);
@@ -386,6 +435,52 @@ mod tests {
                 r#"Stop { container: 0, grace: 30s, message: "Container a definition changed, will be restarted" }"#
             ]],
         );
+        check("Never a newimage", "a:replaced", expect!["Start(0)"]);
+        check("Always a newimage", "a:replaced", expect!["Start(0)"]);
+        check("Always a newimage", "a:backoff", expect!["Start(0)"]);
+        // It had ended by itself.
+        check("Never a newimage", "a:exit0", expect!["End(Finished); TearDown"]);
+    }
+
+    #[test]
+    fn a_container_that_was_told_to_end_is_still_asked_whether_it_is_ready() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let check = |text: &str, expect: &[Action]| {
+            let mut pod = pod("Always a deleted30");
+            let container = &mut pod.spec.as_mut().unwrap().containers[0];
+            container.readiness_probe = Some(Default::default());
+            container.liveness_probe = Some(Default::default());
+            let probes = probe::Probes::of(container, now);
+            let mut state = state(&pod, text, now);
+            state.containers[0].probes = probes;
+            assert_eq!(plan_pod(&pod, &state, now).actions, expect, "{text}");
+        };
+        check("a:stop5 deleting", &[Action::Probe(0, ProbeKind::Readiness)]);
+        check("a:stop0 deleting", &[Action::Kill(0)]);
+        check(
+            "a:run",
+            &[
+                Action::End(Ending::Deleted),
+                Action::Stop {
+                    container: 0,
+                    grace: Duration::from_secs(30),
+                    message: "Stopping container a".to_owned(),
+                },
+                Action::Probe(0, ProbeKind::Readiness),
+            ],
+        );
+    }
+
+    #[test]
+    fn volumes_that_cannot_be_brought_up_to_date_are_tried_again() {
+        let pod = pod("Always a");
+        let now = Timestamp::from_second(1000).unwrap();
+        let mut state = state(&pod, "a:wait", now);
+        state.volumes = Step::Stale(None).failed(now);
+        let plan = plan_pod(&pod, &state, now);
+        assert_eq!(plan.actions, [Action::Start(0)]);
+        let again = plan.look_again.unwrap();
+        assert_eq!(plan_pod(&pod, &state, again).actions, [Action::MountVolumes, Action::Start(0)]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Quantities of CPU and memory, as far as a node needs them.
+//! Quantities of CPU, memory and time, as far as a node needs them.
+
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -49,6 +51,22 @@ pub(crate) fn units(quantity: &Quantity) -> Option<u64> {
     u64::try_from(millis(quantity)?.checked_add(999)? / 1000).ok()
 }
 
+/// A time in upstream's notation, whole milliseconds: `0s`, `15ms`, `1.5s`, `1m2s`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let millis = duration.subsec_millis();
+    if secs == 0 && millis > 0 {
+        return format!("{millis}ms");
+    }
+    let fraction = format!(".{millis:03}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    match (secs / 3600, secs / 60 % 60, secs % 60) {
+        (0, 0, secs) => format!("{secs}{fraction}s"),
+        (0, mins, secs) => format!("{mins}m{secs}{fraction}s"),
+        (hours, mins, secs) => format!("{hours}h{mins}m{secs}{fraction}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +90,17 @@ mod tests {
         check("1Zi", None);
         assert_eq!(units(&Quantity("1500m".to_owned())), Some(2));
         assert_eq!(units(&Quantity("64Ki".to_owned())), Some(65_536));
+    }
+
+    #[test]
+    fn a_time_is_written_as_go_writes_it() {
+        let check = |micros, expect: &str| assert_eq!(duration(Duration::from_micros(micros)), expect);
+        check(0, "0s");
+        check(900, "0s");
+        check(15_900, "15ms");
+        check(1_000_000, "1s");
+        check(1_500_000, "1.5s");
+        check(61_020_000, "1m1.02s");
+        check(3_600_000_000, "1h0m0s");
     }
 }

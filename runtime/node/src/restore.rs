@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use crate::{
-    spec::{self, RestartPolicy},
+    spec::{self, RestartPolicy, Role},
     state::{ContainerState, Ending, PodState, Run, Terminated},
 };
 
-/// The state of a pod as its object tells it.
-pub(crate) fn restore(pod: &Pod, now: Timestamp) -> PodState {
+/// The state of a pod as its object tells it. When what it had in memory is lost, its init containers run again: they
+/// may have put there what the others need.
+pub(crate) fn restore(pod: &Pod, memory_is_lost: bool, now: Timestamp) -> PodState {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
     let has_ended = matches!(phase, "Succeeded" | "Failed");
@@ -24,9 +25,17 @@ pub(crate) fn restore(pod: &Pod, now: Timestamp) -> PodState {
     let containers = spec::containers(pod)
         .enumerate()
         .map(|(index, container)| {
-            known(&container.name)
+            let mut state = known(&container.name)
                 .map(|status| restore_container(pod, index, status, now))
-                .unwrap_or_default()
+                .unwrap_or_default();
+            if memory_is_lost
+                && !has_ended
+                && spec::role(pod, index) == Role::Init
+                && let Run::Exited(end) = std::mem::take(&mut state.run)
+            {
+                state.last = Some(Box::new(end));
+            }
+            state
         })
         .collect();
     PodState {
@@ -46,7 +55,7 @@ fn restore_container(pod: &Pod, index: usize, status: &ContainerStatus, now: Tim
         state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
     let ended = state.and_then(|state| state.terminated.as_ref()).map(terminated);
     let ran = state.and_then(|state| state.running.as_ref());
-    let run = match (ended, ran) {
+    let mut run = match (ended, ran) {
         (Some(end), _) => Run::Exited(end),
         // It would have been run again, which counts as a restart.
         (None, _) if waiting == Some("CrashLoopBackOff") => last.take().map(Run::Exited).unwrap_or_default(),
@@ -59,10 +68,14 @@ fn restore_container(pod: &Pod, index: usize, status: &ContainerStatus, now: Tim
                 message: "The container could not be located when the node was started again".to_owned(),
                 started_at: running.started_at.as_ref().map(|time| time.0),
                 finished_at: Some(now),
+                ..Terminated::default()
             })
         }
         _ => Run::default(),
     };
+    if let Run::Exited(end) = &mut run {
+        end.image.clone_from(&status.image);
+    }
     ContainerState {
         run,
         restarts: status.restart_count,
@@ -80,6 +93,7 @@ fn terminated(end: &ContainerStateTerminated) -> Terminated {
         message: end.message.clone().unwrap_or_default(),
         started_at: end.started_at.as_ref().map(|time| time.0),
         finished_at: end.finished_at.as_ref().map(|time| time.0),
+        ..Terminated::default()
     }
 }
 
@@ -91,12 +105,16 @@ mod tests {
 
     /// The status of a state, given back to a fresh process.
     fn check(spec: &str, text: &str, expect: &str) {
+        check_with(spec, text, false, expect);
+    }
+
+    fn check_with(spec: &str, text: &str, memory_is_lost: bool, expect: &str) {
         let mut pod = pod(spec);
         let now = Timestamp::from_second(1000).unwrap();
         let mut before = state(&pod, text, now);
         before.containers[0].restarts = 4;
         pod.status = Some(crate::status::status(&pod, &before, IpAddr::from([127, 0, 0, 1]), &[], now));
-        let after = restore(&pod, now);
+        let after = restore(&pod, memory_is_lost, now);
         let container = &after.containers[0];
         assert_eq!(container.restarts, 4);
         assert_eq!(after.started_at, before.started_at);
@@ -117,5 +135,13 @@ mod tests {
         check("Never a", "a:exit3 finished", "Error 3, ended");
         check("Always a", "a:backoff", "Error 1");
         check("Always init:i a", "i:exit0 a:run", "Completed 0");
+    }
+
+    #[test]
+    fn init_containers_run_again_when_what_they_wrote_to_memory_is_lost() {
+        check_with("Always init:i a", "i:exit0 a:run", true, "waiting");
+        check_with("OnFailure init:i a", "i:exit3 a:wait", true, "waiting");
+        check_with("Always a", "a:exit3", true, "Error 3");
+        check_with("Never init:i a", "i:exit0 a:exit0 finished", true, "Completed 0, ended");
     }
 }

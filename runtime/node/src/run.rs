@@ -8,11 +8,12 @@ use runtime_engine::{Exit, Guest};
 use runtime_host_sockets::AbortHandle;
 
 use crate::{
+    backoff::BackOff,
     error::head,
     guest_http, hooks, log_reader, plan,
     probe::{self, Outcome, ProbeKind, Probes},
     prober, spec,
-    start::{self, NotStarted, Runs, Started, Task},
+    start::{self, NotStarted, Preparing, Runs, Started, Task},
     state::{Run, Running, Terminated},
     worker::{Inner, PodEntry},
 };
@@ -27,7 +28,12 @@ impl Inner {
         let attachment = {
             let mut data = entry.lock();
             let container = &mut data.state.containers[index];
-            if let Run::Exited(end) = std::mem::take(&mut container.run) {
+            if container.exited().is_some()
+                && let Run::Exited(end) = std::mem::take(&mut container.run)
+            {
+                if plan::is_changed(pod, index, &end.image) {
+                    container.backoff = BackOff::default();
+                }
                 container.backoff.raise(end.finished_at.unwrap_or_default(), Timestamp::now());
                 container.backing_off = None;
                 container.restarts += 1;
@@ -39,11 +45,27 @@ impl Inner {
         let Some(attachment) = attachment else { return };
         match start::start(self, entry, pod, index, attachment).await {
             Ok(started) => self.started(entry, pod, index, started),
-            Err(NotStarted { reason, message, retry_at }) => {
-                let mut data = entry.lock();
-                data.state.containers[index].wait(reason, message, Some(retry_at));
+            Err(NotStarted::For { reason, message, retry_at }) => {
+                entry.lock().state.containers[index].wait(reason, message, Some(retry_at));
+            }
+            Err(NotStarted::Preparing(preparing)) => {
+                entry.lock().state.containers[index].wait("", String::new(), Some(Timestamp::MAX));
+                self.tracker.spawn(Arc::clone(self).prepared(Arc::clone(entry), index, preparing));
             }
         }
+    }
+
+    /// Waits for an image beside the pod's worker, and has the container started with it.
+    async fn prepared(self: Arc<Self>, entry: Arc<PodEntry>, index: usize, preparing: Preparing) {
+        let prepared = preparing.await;
+        {
+            let mut data = entry.lock();
+            data.prepared[index] = Some(prepared);
+            if let Run::Waiting { retry_at, .. } = &mut data.state.containers[index].run {
+                *retry_at = None;
+            }
+        }
+        self.kick(&entry);
     }
 
     pub(crate) fn started(
@@ -113,7 +135,8 @@ impl Inner {
         }
         let mut data = entry.lock();
         let ended_at_once = data.handles[index].as_ref().is_some_and(|handle| handle.ended_at_once);
-        let container = spec::container(&data.pod, index);
+        let pod = Arc::clone(&data.pod);
+        let container = spec::container(&pod, index);
         let from_log = container.and_then(|container| container.termination_message_policy.as_deref())
             == Some("FallbackToLogsOnError");
         let Some(run) = data.state.containers[index].running().filter(|run| run.id == id) else { return };
@@ -130,6 +153,8 @@ impl Inner {
             message: head(&message, MAX_MESSAGE).to_owned(),
             started_at: Some(run.since),
             finished_at: Some(Timestamp::now()),
+            image: run.image.clone(),
+            replaced: run.kill_at.is_some() && plan::is_changed(&pod, index, &run.image),
         };
         data.state.containers[index].run = Run::Exited(end);
         data.state.containers[index].probes = None;
@@ -171,30 +196,29 @@ impl Inner {
                     "FailedPostStartHook",
                     format!("PostStartHook failed: {message}"),
                 );
-                self.stop(entry, pod, index, spec::grace(pod), "FailedPostStartHook".to_owned());
+                self.stop(entry, pod, index, id, spec::grace(pod), "FailedPostStartHook".to_owned());
             }
         }
         self.kick(entry);
     }
 
-    /// Tells a container to end; it is killed after its grace.
+    /// Tells a run of a container to end; it is killed after its grace. Whether it takes requests meanwhile is for its
+    /// readiness probe to say.
     pub(crate) fn stop(
         self: &Arc<Self>,
         entry: &Arc<PodEntry>,
         pod: &Arc<Pod>,
         index: usize,
+        id: &str,
         grace: Duration,
         message: String,
     ) {
         let now = Timestamp::now();
         {
             let mut data = entry.lock();
-            let Some(run) = data.state.containers[index].running_mut() else { return };
-            if run.kill_at.is_some() {
-                return;
-            }
+            let run = data.state.containers[index].running_mut();
+            let Some(run) = run.filter(|run| run.id == id && run.kill_at.is_none()) else { return };
             run.kill_at = Some(plan::kill_time(now, grace));
-            run.ready = false;
         }
         self.event(pod, Some(index), "Normal", "Killing", message);
         if grace.is_zero() {
@@ -207,6 +231,7 @@ impl Inner {
             (Some(hook), Some(container)) => {
                 let (inner, entry, pod, container) =
                     (Arc::clone(self), Arc::clone(entry), Arc::clone(pod), container.clone());
+                let id = id.to_owned();
                 self.tracker.spawn(async move {
                     let began = tokio::time::Instant::now();
                     let ip = entry.lock().state.ip.clone().unwrap_or_default();
@@ -220,11 +245,11 @@ impl Inner {
                             format!("PreStopHook failed: {message}"),
                         );
                     }
-                    notify(&entry, index, grace.saturating_sub(began.elapsed()));
+                    notify(&entry, index, &id, grace.saturating_sub(began.elapsed()));
                     inner.kick(&entry);
                 });
             }
-            _ => notify(entry, index, grace),
+            _ => notify(entry, index, id, grace),
         }
     }
 
@@ -278,7 +303,7 @@ impl Inner {
                             run.started = true;
                             run.ready = container.readiness_probe.is_none() && run.kill_at.is_none();
                         }
-                        ProbeKind::Readiness => run.ready = holds && run.kill_at.is_none(),
+                        ProbeKind::Readiness => run.ready = holds,
                         ProbeKind::Startup | ProbeKind::Liveness => {}
                     }
                 }
@@ -304,10 +329,11 @@ pub(crate) fn kill(entry: &PodEntry, index: usize) {
     }
 }
 
-/// Gives a container the notice of its end, or ends it if it cannot hear one.
-fn notify(entry: &PodEntry, index: usize, grace: Duration) {
+/// Gives a run of a container the notice of its end, or ends it if it cannot hear one. The container may have been run
+/// again by now.
+fn notify(entry: &PodEntry, index: usize, id: &str, grace: Duration) {
     let mut data = entry.lock();
-    let Some(handle) = &mut data.handles[index] else { return };
+    let Some(handle) = data.handles[index].as_mut().filter(|handle| handle.id == id) else { return };
     match &handle.runs {
         Runs::Program { termination, listens: true, .. } => termination.notify(grace, "the pod is ending"),
         Runs::Program { control, abort, .. } => {
@@ -332,5 +358,37 @@ fn words(exit: &Exit, ended_at_once: bool) -> (i32, &'static str, String) {
         Exit::OutOfMemory { .. } => (137, "OOMKilled", String::new()),
         Exit::Killed if ended_at_once => (143, "Error", String::new()),
         Exit::Killed => (137, "Error", String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixtures::{pod, state},
+        guest_http::HttpService,
+        log_sink::LogWriter,
+        start::Handle,
+    };
+
+    #[test]
+    fn a_notice_that_comes_late_does_not_end_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = LogWriter::start(1 << 20, 2).unwrap();
+        let pod = pod("Always a");
+        let state = state(&pod, "a:run", Timestamp::now());
+        let entry = PodEntry::new(Arc::new(pod), state);
+        let service = HttpService::default();
+        entry.lock().handles[0] = Some(Handle {
+            id: "wasm://2".to_owned(),
+            sink: writer.sink(dir.path().join("0.log")),
+            runs: Runs::Service(service.clone()),
+            ended_at_once: false,
+        });
+        notify(&entry, 0, "wasm://1", Duration::ZERO);
+        assert!(!service.is_stopped());
+        notify(&entry, 0, "wasm://2", Duration::ZERO);
+        assert!(service.is_stopped());
+        writer.close();
     }
 }

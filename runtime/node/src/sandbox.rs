@@ -37,11 +37,17 @@ impl Inner {
             entry.lock().state.volumes = Step::Done;
             return true;
         }
+        // What changes from here on is for the next time.
+        let (pod, changes, ip) = {
+            let data = entry.lock();
+            let ip = data.state.ip.clone().unwrap_or_default();
+            (Arc::clone(&data.pod), data.state.volume_changes, ip)
+        };
+        let pod = &pod;
         let given = match self.given(pod).await {
             Ok(given) => given,
             Err(message) => return self.mount_failed(entry, pod, "", &message),
         };
-        let ip = entry.lock().state.ip.clone().unwrap_or_default();
         let (places, facts) = (Places::of(&self.config, pod), self.facts(&ip));
         let task = {
             let pod = Arc::clone(pod);
@@ -50,7 +56,7 @@ impl Inner {
         match task.await {
             Ok(Ok(())) => {
                 let mut data = entry.lock();
-                data.state.volumes = Step::Done;
+                data.state.volumes_made(changes);
                 if mounts::has_limits(pod) {
                     data.state.measure_at = Some(Timestamp::now() + MEASURE_EVERY);
                 }
@@ -65,13 +71,9 @@ impl Inner {
         let message = format!("MountVolume.SetUp failed for volume {volume:?} : {message}");
         self.event(pod, None, "Warning", "FailedMount", message);
         let mut data = entry.lock();
-        // A refresh that fails leaves the pod with what it has.
-        if data.state.volumes == Step::Stale {
-            data.state.volumes = Step::Done;
-            return true;
-        }
         data.state.volumes = data.state.volumes.failed(Timestamp::now());
-        false
+        // A refresh that fails leaves the pod with what it has.
+        matches!(data.state.volumes, Step::Stale(_))
     }
 
     /// Reads the objects that a pod's volumes are made from.
@@ -128,7 +130,7 @@ impl Inner {
         let mut data = entry.lock();
         data.state.measure_at = Some(Timestamp::now() + MEASURE_EVERY);
         if let Some(message) = over {
-            data.state.ending.get_or_insert(Ending::Evicted(message));
+            data.state.end(Ending::Evicted(message), Timestamp::now());
         }
     }
 

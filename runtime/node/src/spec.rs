@@ -110,8 +110,12 @@ pub(crate) fn restart_policy(pod: &Pod, index: usize) -> RestartPolicy {
 /// How long the pod's containers may take to end.
 pub(crate) fn grace(pod: &Pod) -> Duration {
     let deletion = pod.metadata.deletion_grace_period_seconds;
-    let secs = deletion.or_else(|| spec(pod)?.termination_grace_period_seconds).unwrap_or(30);
-    Duration::from_secs(u64::try_from(secs).unwrap_or(0))
+    grace_of(deletion.or_else(|| spec(pod)?.termination_grace_period_seconds).unwrap_or(30))
+}
+
+/// A grace as an object says it, which may be any number. What is longer than a lifetime is added to no clock.
+pub(crate) fn grace_of(secs: i64) -> Duration {
+    Duration::from_secs(secs.clamp(0, i64::from(u32::MAX)).unsigned_abs())
 }
 
 pub(crate) fn deletion_timestamp(pod: &Pod) -> Option<Timestamp> {
@@ -155,4 +159,16 @@ pub(crate) fn pull_policy(container: &Container) -> &str {
     let last = image.rsplit('/').next().unwrap_or_default();
     let latest = !image.contains('@') && (!last.contains(':') || last.ends_with(":latest"));
     container.image_pull_policy.as_deref().unwrap_or(if latest { "Always" } else { "IfNotPresent" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_has_bounds() {
+        assert_eq!(grace_of(-1), Duration::ZERO);
+        assert_eq!(grace_of(30), Duration::from_secs(30));
+        assert_eq!(grace_of(i64::MAX), Duration::from_secs(u64::from(u32::MAX)));
+    }
 }

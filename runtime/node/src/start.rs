@@ -1,7 +1,13 @@
 //! From a container's spec to a running guest.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{Container, Pod},
@@ -13,6 +19,7 @@ use runtime_host_pod::{PodIdentity, TERMINATION_INTERFACE, Termination};
 use runtime_host_sockets::{AbortHandle, PodNetwork};
 use runtime_images::ImageError;
 use runtime_net::Attachment;
+use tokio::time::Instant;
 
 use crate::{
     downward::Facts,
@@ -30,7 +37,7 @@ use crate::{
 const LOOK_FOR_IMAGE: SignedDuration = SignedDuration::from_secs(2);
 /// How long a container waits whose configuration is wrong; a change of what it refers to wakes it earlier.
 const RETRY_CONFIG: SignedDuration = SignedDuration::from_secs(10);
-/// An image not ready by then is being compiled, and the pod's status is told meanwhile.
+/// An image not ready by then is being compiled, and the pod is looked after meanwhile.
 const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// What holds a running container.
@@ -123,16 +130,42 @@ impl GuestParts {
 }
 
 /// Why a container does not run yet.
-#[derive(Debug)]
-pub(crate) struct NotStarted {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) retry_at: Timestamp,
+pub(crate) enum NotStarted {
+    /// For a reason to be told, and when to try again.
+    For { reason: &'static str, message: String, retry_at: Timestamp },
+    /// Its image is not ready yet: whoever waits for that keeps what comes of it in [`crate::worker::PodData`].
+    Preparing(Preparing),
 }
 
 impl NotStarted {
     fn new(reason: &'static str, message: impl Into<String>, retry_at: Timestamp) -> Self {
-        Self { reason, message: message.into(), retry_at }
+        Self::For { reason, message: message.into(), retry_at }
+    }
+}
+
+/// An image being made ready.
+pub(crate) type Preparing = BoxFuture<'static, Prepared>;
+
+/// What came of it.
+pub(crate) struct Prepared {
+    reference: String,
+    took: Duration,
+    image: Result<Arc<Image>, ImageError>,
+}
+
+fn prepare(inner: &Inner, reference: &str) -> Preparing {
+    let (images, reference) = (inner.images.clone(), reference.to_owned());
+    async move {
+        let began = Instant::now();
+        let image = images.get(&reference).await;
+        Prepared { reference, took: began.elapsed(), image }
+    }
+    .boxed()
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("reference", &self.reference).finish_non_exhaustive()
     }
 }
 
@@ -221,23 +254,22 @@ async fn image(
 ) -> Result<Arc<Image>, NotStarted> {
     let reference = container.image.as_deref().unwrap_or_default();
     let failed = |reason| inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {reason}"));
-    let get = inner.images.get(reference);
-    tokio::pin!(get);
-    let image = match tokio::time::timeout(AT_ONCE, &mut get).await {
-        Ok(image) => image,
-        Err(_elapsed) => {
-            inner.report_status(entry).await;
-            get.await
+    let prepared = entry.lock().prepared[index].take().filter(|prepared| prepared.reference == reference);
+    let prepared = match prepared {
+        Some(prepared) => prepared,
+        None => {
+            let mut preparing = prepare(inner, reference);
+            match tokio::time::timeout(AT_ONCE, &mut preparing).await {
+                Ok(prepared) => prepared,
+                Err(_elapsed) => return Err(NotStarted::Preparing(preparing)),
+            }
         }
     };
     let now = Timestamp::now();
-    match image {
+    match prepared.image {
         Ok(image) => {
             entry.lock().state.containers[index].image_backoff = crate::backoff::BackOff::default();
-            let message = format!(
-                "Container image {reference:?} already present on machine and can be accessed by the pod"
-            );
-            inner.event(pod, Some(index), "Normal", "Pulled", message);
+            tell_pulled(inner, pod, index, container, prepared.took);
             Ok(image)
         }
         Err(ImageError::InvalidReference(why)) => {
@@ -263,6 +295,27 @@ async fn image(
             Err(NotStarted::new("CreateContainerError", message, now + RETRY_CONFIG))
         }
     }
+}
+
+/// Says where the image came from. All images are local; the policy to pull always is the wish to have the newest, which
+/// was looked for.
+fn tell_pulled(inner: &Inner, pod: &Pod, index: usize, container: &Container, took: Duration) {
+    let reference = container.image.as_deref().unwrap_or_default();
+    let tell = |reason, message| inner.event(pod, Some(index), "Normal", reason, message);
+    if spec::pull_policy(container) != "Always" {
+        let message = format!(
+            "Container image {reference:?} already present on machine and can be accessed by the pod"
+        );
+        tell("Pulled", message);
+        return;
+    }
+    tell("Pulling", format!("Pulling image {reference:?}"));
+    let took = quantity::duration(took);
+    let size = inner.images.resolve(reference).ok().flatten().map_or(0, |record| record.size);
+    let message = format!(
+        "Successfully pulled image {reference:?} in {took} ({took} including waiting). Image size: {size} bytes."
+    );
+    tell("Pulled", message);
 }
 
 fn is_known(entry: &PodEntry, index: usize, reason: &str) -> bool {
@@ -359,7 +412,26 @@ fn identity(pod: &Pod, container: &Container, attachment: &Attachment) -> PodIde
 fn http_ports(container: &Container, default: u16) -> Vec<u16> {
     let declared =
         container.ports.iter().flatten().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    let mut ports: Vec<u16> = declared.filter_map(|port| u16::try_from(port.container_port).ok()).collect();
-    ports.dedup();
-    if ports.is_empty() { vec![default] } else { ports }
+    let ports: BTreeSet<u16> = declared.filter_map(|port| u16::try_from(port.container_port).ok()).collect();
+    if ports.is_empty() { vec![default] } else { ports.into_iter().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_declared_twice_is_served_once() {
+        let check = |ports: &[(i32, &str)], expect: &[u16]| {
+            let ports: Vec<_> = ports
+                .iter()
+                .map(|(port, protocol)| serde_json::json!({"containerPort": port, "protocol": protocol}))
+                .collect();
+            let container = serde_json::json!({"name": "a", "ports": ports});
+            assert_eq!(http_ports(&serde_json::from_value(container).unwrap(), 8080), expect);
+        };
+        check(&[], &[8080]);
+        check(&[(81, "TCP"), (80, "TCP"), (81, "TCP")], &[80, 81]);
+        check(&[(53, "UDP")], &[8080]);
+    }
 }

@@ -11,6 +11,8 @@ pub(crate) struct PodState {
     pub(crate) started_at: Option<Timestamp>,
     /// Its volumes.
     pub(crate) volumes: Step,
+    /// How often what they are made from has changed.
+    pub(crate) volume_changes: u64,
     /// Its address; present while it is on the network.
     pub(crate) ip: Option<String>,
     /// How joining the network went.
@@ -19,6 +21,8 @@ pub(crate) struct PodState {
     pub(crate) containers: Vec<ContainerState>,
     /// Why the pod as a whole is ending or has ended.
     pub(crate) ending: Option<Ending>,
+    /// Since when it is ending.
+    pub(crate) ending_since: Option<Timestamp>,
     /// Nothing of it runs and nothing of it is held any more.
     pub(crate) torn_down: bool,
     /// Its object has been reported as free to go.
@@ -36,22 +40,57 @@ pub(crate) enum Step {
     #[default]
     Todo,
     /// Failed; tried again later.
-    Failed { retry_at: Timestamp, n_failures: u32 },
-    /// Done; what it was made from has changed since.
-    Stale,
+    Failed(Failure),
+    /// Done; what it was made from has changed since, and could not be followed yet if it says so.
+    Stale(Option<Failure>),
     /// Done.
     Done,
+}
+
+/// When to try again, and how often that was said already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) retry_at: Timestamp,
+    n_failures: u32,
 }
 
 impl Step {
     /// The state after one more failure: tried again after 0.5 s, doubling, at most 2 min 2 s, as kubelet does.
     pub(crate) fn failed(&self, now: Timestamp) -> Self {
         let n_failures = match self {
-            Self::Failed { n_failures, .. } => n_failures + 1,
-            _ => 1,
+            Self::Failed(before) | Self::Stale(Some(before)) => before.n_failures + 1,
+            Self::Todo | Self::Stale(None) | Self::Done => 1,
         };
         let millis = (500_i64 << (n_failures - 1).min(8)).min(122_000);
-        Self::Failed { retry_at: now + jiff::SignedDuration::from_millis(millis), n_failures }
+        let failure = Failure { retry_at: now + jiff::SignedDuration::from_millis(millis), n_failures };
+        match self {
+            Self::Todo | Self::Failed(_) => Self::Failed(failure),
+            Self::Stale(_) | Self::Done => Self::Stale(Some(failure)),
+        }
+    }
+}
+
+impl PodState {
+    /// Notes why the pod ends. The first reason holds; only that its object is gone comes before every other.
+    pub(crate) fn end(&mut self, ending: Ending, now: Timestamp) {
+        if self.ending.is_none() || ending == Ending::Gone {
+            self.ending = Some(ending);
+        }
+        self.ending_since.get_or_insert(now);
+    }
+
+    /// What the volumes are made from has changed.
+    pub(crate) fn outdate_volumes(&mut self) {
+        self.volume_changes += 1;
+        self.volumes = match self.volumes {
+            Step::Done | Step::Stale(_) => Step::Stale(None),
+            Step::Todo | Step::Failed(_) => Step::Todo,
+        };
+    }
+
+    /// The volumes are made from what there was after so many changes.
+    pub(crate) fn volumes_made(&mut self, changes: u64) {
+        self.volumes = if self.volume_changes == changes { Step::Done } else { Step::Stale(None) };
     }
 }
 
@@ -136,6 +175,10 @@ pub(crate) struct Terminated {
     pub(crate) message: String,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
+    /// The image it ran, as the spec named it.
+    pub(crate) image: String,
+    /// It was ended because the spec names another image by now, and runs again whatever the restart policy.
+    pub(crate) replaced: bool,
 }
 
 impl ContainerState {
@@ -163,5 +206,46 @@ impl ContainerState {
     /// Not running, for this reason, until something changes or `retry_at` comes.
     pub(crate) fn wait(&mut self, reason: &'static str, message: String, retry_at: Option<Timestamp>) {
         self.run = Run::Waiting { reason, message, retry_at };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_to_end_holds_except_that_a_pod_without_an_object_goes_at_once() {
+        let at = |secs| Timestamp::from_second(secs).unwrap();
+        let mut state = PodState::default();
+        state.end(Ending::Deleted, at(1));
+        state.end(Ending::Finished, at(2));
+        assert_eq!((&state.ending, state.ending_since), (&Some(Ending::Deleted), Some(at(1))));
+        state.end(Ending::Gone, at(3));
+        // Decided before the object went.
+        state.end(Ending::Deleted, at(4));
+        assert_eq!((&state.ending, state.ending_since), (&Some(Ending::Gone), Some(at(1))));
+    }
+
+    #[test]
+    fn a_change_while_volumes_are_made_and_one_that_cannot_be_followed_are_kept() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let retry = |step: &Step| match step {
+            Step::Stale(Some(failure)) => failure.retry_at.duration_since(now).as_millis(),
+            other => panic!("{other:?}"),
+        };
+        let mut state = PodState::default();
+        let before = state.volume_changes;
+        state.outdate_volumes();
+        assert_eq!(state.volumes, Step::Todo);
+        state.volumes_made(before);
+        assert_eq!(state.volumes, Step::Stale(None));
+        state.volumes = state.volumes.failed(now);
+        assert_eq!(retry(&state.volumes), 500);
+        state.volumes = state.volumes.failed(now);
+        assert_eq!(retry(&state.volumes), 1000);
+        state.outdate_volumes();
+        assert_eq!(state.volumes, Step::Stale(None));
+        state.volumes_made(state.volume_changes);
+        assert_eq!(state.volumes, Step::Done);
     }
 }

@@ -71,7 +71,9 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
         let ending = state.ending.is_some();
         container
             .exited()
-            .filter(|end| ending || !spec::restart_policy(pod, index).restarts(end.exit_code))
+            .filter(|end| {
+                ending || !end.replaced && !spec::restart_policy(pod, index).restarts(end.exit_code)
+            })
             .cloned()
     };
     let failed_init = each().any(|(index, container)| {
@@ -169,9 +171,15 @@ fn container_status(
         Run::Exited(end) => Some(end.id.clone()),
         Run::Waiting { .. } => state.last.as_ref().map(|end| end.id.clone()),
     };
+    let image = match &state.run {
+        Run::Running(run) => Some(&run.image),
+        Run::Exited(end) => Some(&end.image),
+        Run::Waiting { .. } => None,
+    };
+    let image = image.filter(|image| !image.is_empty()).or(container.image.as_ref());
     ContainerStatus {
         name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
+        image: image.cloned().unwrap_or_default(),
         image_id: state.image_id.clone(),
         container_id: id.filter(|id| !id.is_empty()),
         ready,

@@ -6,13 +6,15 @@
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
 
-use jiff::Timestamp;
+use futures::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
 use runtime_engine::Engine;
 use runtime_host_http::HttpClient;
@@ -30,11 +32,14 @@ use crate::{
     run,
     services::Services,
     spec,
-    start::Handle,
+    start::{Handle, Prepared},
     state::{Ending, PodState},
     status,
     timers::Timers,
 };
+
+/// A fault of ours in a pod's worker stops this pod alone, and for so long.
+const RETRY_PANIC: SignedDuration = SignedDuration::from_secs(10);
 
 /// The node, shared by all its tasks.
 pub(crate) struct Inner {
@@ -70,6 +75,8 @@ pub(crate) struct PodData {
     pub(crate) pod: Arc<Pod>,
     pub(crate) state: PodState,
     pub(crate) handles: Vec<Option<Handle>>,
+    /// Images that were made ready beside the worker, until their containers are started.
+    pub(crate) prepared: Vec<Option<Prepared>>,
     pub(crate) attachment: Option<Attachment>,
     /// The connections of its guests' HTTP requests; made when the first guest that makes some is started.
     pub(crate) http: Option<HttpClient>,
@@ -87,6 +94,7 @@ const AGAIN: u8 = 2;
 impl PodEntry {
     pub(crate) fn new(pod: Arc<Pod>, state: PodState) -> Arc<Self> {
         let handles = state.containers.iter().map(|_| None).collect();
+        let prepared = state.containers.iter().map(|_| None).collect();
         Arc::new(Self {
             uid: Arc::from(spec::uid(&pod)),
             work: AtomicU8::new(IDLE),
@@ -94,6 +102,7 @@ impl PodEntry {
                 pod,
                 state,
                 handles,
+                prepared,
                 attachment: None,
                 http: None,
                 reported: None,
@@ -127,7 +136,13 @@ impl Inner {
     async fn work(self: &Arc<Self>, entry: &Arc<PodEntry>) {
         loop {
             entry.work.store(BUSY, Ordering::Release);
-            self.sync(entry).await;
+            if let Err(panic) = AssertUnwindSafe(self.sync(entry)).catch_unwind().await {
+                let words = panic.downcast_ref::<String>().map(String::as_str);
+                let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+                let pod = spec::full_name(&entry.lock().pod);
+                tracing::error!(pod, panic = words, "looking after a pod panicked; it is tried again later");
+                self.timers.set(&entry.uid, Some(Timestamp::now() + RETRY_PANIC));
+            }
             if entry.work.compare_exchange(BUSY, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return;
             }
@@ -150,6 +165,8 @@ impl Inner {
                     break;
                 }
             }
+            // However many steps a pod takes, others have their turn.
+            tokio::task::yield_now().await;
         };
         self.report_status(entry).await;
         self.send_events(entry).await;
@@ -162,7 +179,7 @@ impl Inner {
         match action {
             Action::End(ending) => {
                 self.tell_ending(pod, &ending);
-                entry.lock().state.ending = Some(ending);
+                entry.lock().state.end(ending, Timestamp::now());
                 true
             }
             Action::MountVolumes => self.mount_volumes(entry, pod).await,
@@ -184,7 +201,10 @@ impl Inner {
                 true
             }
             Action::Stop { container, grace, message } => {
-                self.stop(entry, pod, container, grace, message);
+                let id = entry.lock().state.containers[container].running().map(|run| run.id.clone());
+                if let Some(id) = id {
+                    self.stop(entry, pod, container, &id, grace, message);
+                }
                 true
             }
             Action::Kill(index) => {

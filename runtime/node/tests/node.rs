@@ -6,7 +6,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -60,12 +63,19 @@ const SLEEPS: &str = r#"(module
 #[derive(Default)]
 struct Fake {
     config_maps: Mutex<BTreeMap<String, ConfigMap>>,
+    /// Held by a test, so that what is read arrives late.
+    gate: tokio::sync::Mutex<()>,
+    /// The next read panics.
+    panics: AtomicBool,
 }
 
 #[async_trait::async_trait]
 impl Objects for Fake {
     async fn config_map(&self, _: &str, name: &str) -> Result<Option<ConfigMap>, ObjectsError> {
-        Ok(self.config_maps.lock().unwrap().get(name).cloned())
+        assert!(!self.panics.swap(false, Ordering::AcqRel), "the test wants it");
+        let found = self.config_maps.lock().unwrap().get(name).cloned();
+        drop(self.gate.lock().await);
+        Ok(found)
     }
 
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ObjectsError> {
@@ -77,6 +87,8 @@ impl Objects for Fake {
 #[derive(Clone, Debug, Default)]
 struct Said {
     statuses: BTreeMap<String, PodStatus>,
+    /// All of them, in order.
+    history: Vec<(String, PodStatus)>,
     events: Vec<EventRecord>,
     ended: Vec<String>,
     n_node: usize,
@@ -136,7 +148,10 @@ impl World {
         tasks.spawn(async move {
             while let Some(report) = heard.recv().await {
                 say.send_modify(|said| match report {
-                    NodeReport::PodStatus { name, status, .. } => drop(said.statuses.insert(name, *status)),
+                    NodeReport::PodStatus { name, status, .. } => {
+                        said.history.push((name.clone(), *status.clone()));
+                        said.statuses.insert(name, *status);
+                    }
                     NodeReport::PodEnded { name, .. } => said.ended.push(name),
                     NodeReport::Event(event) => said.events.push(event),
                     NodeReport::Node { .. } => said.n_node += 1,
@@ -163,6 +178,29 @@ impl World {
     async fn until_status(&mut self, pod: &str, what: &str, is_so: impl Fn(&PodStatus) -> bool) -> PodStatus {
         let said = self.until(what, |said| said.statuses.get(pod).is_some_and(&is_so)).await;
         said.statuses[pod].clone()
+    }
+
+    async fn change_config_map(&self, data: Value) {
+        let map = serde_json::from_value(json!({"data": data})).unwrap();
+        self.objects.config_maps.lock().unwrap().insert("cfg".to_owned(), map);
+        let changed =
+            SourceEvent::ConfigMapChanged { namespace: "default".to_owned(), name: "cfg".to_owned() };
+        self.source.send(changed).await.unwrap();
+    }
+
+    /// Waits until a file of a pod's volume `v` holds this.
+    async fn until_file(&self, pod: &str, file: &str, expect: &str) {
+        let path = format!("node/pods/default_{pod}_uid-{pod}/.volumes/v/{file}");
+        let path = self.dir.path().join(path);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = std::fs::read_to_string(&path).unwrap_or_default();
+            if found == expect {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} holds {found:?}", path.display());
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn log(&self, request: LogRequest) -> String {
@@ -257,6 +295,23 @@ async fn a_pod_runs_to_its_end_and_its_log_is_read() {
     let reasons: Vec<&str> = said.events.iter().map(|event| event.reason).collect();
     assert_eq!(reasons, ["Pulled", "Created", "Started"]);
     assert!(said.n_node > 0 && said.n_lease > 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_is_always_to_be_pulled_is_told_as_pulled() {
+    let mut world = World::new().await;
+    let containers = json!([{"name": "c", "image": "hello", "imagePullPolicy": "Always"}]);
+    world.send(&pod_with("hello", "Never", containers, json!({}))).await;
+    let said =
+        world.until("told in events", |said| said.events.iter().any(|event| event.reason == "Started")).await;
+    let reasons: Vec<&str> = said.events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["Pulling", "Pulled", "Created", "Started"]);
+    assert_eq!(said.events[0].message, "Pulling image \"hello\"");
+    let message = &said.events[1].message;
+    assert!(message.starts_with("Successfully pulled image \"hello\" in "), "{message}");
+    let size = format!("including waiting). Image size: {} bytes.", HELLO.len());
+    assert!(message.ends_with(&size), "{message}");
     world.stop().await;
 }
 
@@ -384,13 +439,191 @@ async fn a_pod_waits_for_the_objects_it_names_and_starts_when_they_appear() {
     let event = said.events.iter().find(|event| event.reason == "FailedMount").unwrap();
     assert_eq!(event.message, "MountVolume.SetUp failed for volume \"v\" : configmap \"cfg\" not found");
     assert_eq!(waiting(&said.statuses["vol"]), "ContainerCreating");
-    let map = serde_json::from_value(json!({"data": {"x": "1"}})).unwrap();
-    world.objects.config_maps.lock().unwrap().insert("cfg".to_owned(), map);
-    let changed = SourceEvent::ConfigMapChanged { namespace: "default".to_owned(), name: "cfg".to_owned() };
-    world.source.send(changed).await.unwrap();
+    world.change_config_map(json!({"x": "1"})).await;
     world.until_status("env", "Succeeded", |status| phase(status) == "Succeeded").await;
     world.until_status("vol", "Succeeded", |status| phase(status) == "Succeeded").await;
     world.stop().await;
+}
+
+fn sleeps_with_config_map(name: &str) -> Pod {
+    let volumes = json!({"volumes": [{"name": "v", "configMap": {"name": "cfg"}}]});
+    let containers = json!([{"name": "c", "image": "sleeps", "imagePullPolicy": "Never",
+        "volumeMounts": [{"name": "v", "mountPath": "/cfg"}]}]);
+    pod_with(name, "Always", containers, volumes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_an_object_while_it_is_being_mounted_is_not_lost() {
+    let mut world = World::new().await;
+    world.change_config_map(json!({"x": "1"})).await;
+    let objects = Arc::clone(&world.objects);
+    let gate = objects.gate.lock().await;
+    world.send(&sleeps_with_config_map("vol")).await;
+    // Its volumes are being made once the node has looked at the map, which its status does not tell.
+    let marker = |name: &str| pod(name, "Never", "hello");
+    world.send(&marker("one")).await;
+    world.until_status("one", "Succeeded", |status| phase(status) == "Succeeded").await;
+    world.change_config_map(json!({"x": "2"})).await;
+    // Events are taken in order: with this one the change has been taken too.
+    world.send(&marker("two")).await;
+    world.until_status("two", "Succeeded", |status| phase(status) == "Succeeded").await;
+    drop(gate);
+    world.until_file("vol", "x", "2").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_gone_for_a_while_is_followed_once_it_is_back() {
+    let mut world = World::new().await;
+    world.change_config_map(json!({"x": "1"})).await;
+    world.send(&sleeps_with_config_map("vol")).await;
+    world.until_status("vol", "Ready", is_ready).await;
+    let map = world.objects.config_maps.lock().unwrap().remove("cfg");
+    let changed = SourceEvent::ConfigMapChanged { namespace: "default".to_owned(), name: "cfg".to_owned() };
+    world.source.send(changed).await.unwrap();
+    world.until("FailedMount", |said| said.events.iter().any(|event| event.reason == "FailedMount")).await;
+    // Nobody tells of it.
+    let mut map = map.unwrap();
+    map.data.as_mut().unwrap().insert("x".to_owned(), "2".to_owned());
+    world.objects.config_maps.lock().unwrap().insert("cfg".to_owned(), map);
+    world.until_file("vol", "x", "2").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_the_downward_api_follow_the_pods_labels() {
+    let mut world = World::new().await;
+    let items = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
+    let volumes = json!({"volumes": [{"name": "v", "downwardAPI": {"items": items}}]});
+    let containers = json!([{"name": "c", "image": "sleeps", "imagePullPolicy": "Never",
+        "volumeMounts": [{"name": "v", "mountPath": "/me"}]}]);
+    let mut told = pod_with("told", "Always", containers, volumes);
+    told.metadata.labels = Some(BTreeMap::from([("tier".to_owned(), "front".to_owned())]));
+    world.send(&told).await;
+    world.until_status("told", "Ready", is_ready).await;
+    world.until_file("told", "labels", r#"tier="front""#).await;
+    told.metadata.labels = Some(BTreeMap::from([("tier".to_owned(), "back".to_owned())]));
+    world.send(&told).await;
+    world.until_file("told", "labels", r#"tier="back""#).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_a_pods_worker_stops_it_for_a_while_only() {
+    let mut world = World::new().await;
+    world.change_config_map(json!({"x": "1"})).await;
+    world.objects.panics.store(true, Ordering::Release);
+    let pod = sleeps_with_config_map("vol");
+    world.send(&pod).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while world.objects.panics.load(Ordering::Acquire) {
+        assert!(Instant::now() < deadline, "the map is never read");
+        tokio::task::yield_now().await;
+    }
+    world.send(&pod).await;
+    world.until_status("vol", "Ready", is_ready).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_image_is_run_whatever_the_restart_policy() {
+    let mut world = World::new().await;
+    let mut changed = pod("changed", "Never", "sleeps");
+    world.send(&changed).await;
+    world.until_status("changed", "Ready", is_ready).await;
+    changed.spec.as_mut().unwrap().containers[0].image = Some("hello".to_owned());
+    world.send(&changed).await;
+    let status = world.until_status("changed", "Succeeded", |status| phase(status) == "Succeeded").await;
+    let container = &status.container_statuses.unwrap()[0];
+    assert_eq!((container.restart_count, container.image.as_str()), (1, "hello"));
+    assert_eq!(container.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 143);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_is_ending_is_ready_as_long_as_its_probe_says_so() {
+    let mut world = World::new().await;
+    let containers = json!([{"name": "c", "image": "sleeps", "imagePullPolicy": "Never",
+        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}]);
+    let ending = pod_with("ending", "Always", containers, json!({}));
+    world.send(&ending).await;
+    world.until_status("ending", "Ready", is_ready).await;
+    world.send(&deleted(&ending, 30)).await;
+    let said = world.until("ended", |said| said.ended == ["ending"]).await;
+    let mut of_pod = said.history.iter().filter(|(name, _)| name == "ending").map(|(_, status)| status);
+    of_pod.find(|status| is_ready(status)).unwrap();
+    for status in of_pod {
+        let container = &status.container_statuses.as_ref().unwrap()[0];
+        let runs = container.state.as_ref().unwrap().running.is_some();
+        assert_eq!(container.ready, runs, "{container:#?}");
+    }
+    world.stop().await;
+}
+
+/// A program that takes a while to compile.
+fn large() -> String {
+    let body =
+        "(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const 3)) (i32.load (local.get 0))))".repeat(150);
+    let mut text = String::from(r#"(module (memory (export "memory") 1)"#);
+    for n in 0..400 {
+        text +=
+            &format!("(func $f{n} (param i32) (result i32) {body} (i32.add (local.get 0) (i32.const {n})))");
+    }
+    text + r#"(func (export "_start") (drop (call $f0 (i32.const 0)))))"#
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_whose_image_is_being_compiled_can_be_deleted() {
+    let mut world = World::new().await;
+    // Added without being compiled, as by somebody else's engine.
+    let store = runtime_images::ImageStore::open(&world.dir.path().join("images")).unwrap();
+    store.add(large().as_bytes(), "large", Timestamp::now()).unwrap();
+    let containers = json!([
+        {"name": "a", "image": "large", "imagePullPolicy": "Never"},
+        {"name": "b", "image": "sleeps", "imagePullPolicy": "Never"}]);
+    let slow = pod_with("slow", "Always", containers, json!({}));
+    world.send(&slow).await;
+    let status = world
+        .until_status("slow", "b running", |status| {
+            status.container_statuses.as_ref().is_some_and(|list| list[1].ready)
+        })
+        .await;
+    assert_eq!(waiting(&status), "ContainerCreating");
+    world.send(&deleted(&slow, 30)).await;
+    let said = world.until("ended", |said| said.ended == ["slow"]).await;
+    let started = |event: &&EventRecord| event.reason == "Started";
+    assert_eq!(said.events.iter().filter(started).count(), 1, "a is started though the pod is deleted");
+    world.stop().await;
+}
+
+/// The threads for blocking calls are all busy, so that what waits for one comes last.
+#[test]
+fn the_folder_of_a_pod_that_has_just_come_is_no_orphan() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut world = World::new().await;
+        let orphan = world.dir.path().join("node/pods/default_orphan_uid-orphan");
+        std::fs::create_dir_all(&orphan).unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let blocker = tokio::task::spawn_blocking(move || held.recv());
+        world.source.send(SourceEvent::Synced).await.unwrap();
+        world.send(&pod("hello", "Never", "hello")).await;
+        world.until_status("hello", "Succeeded", |status| phase(status) == "Succeeded").await;
+        drop(release);
+        blocker.await.unwrap().unwrap_err();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while orphan.exists() {
+            assert!(Instant::now() < deadline, "the orphan's folder stays");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.log(request("hello")).await, "hello\n");
+        world.stop().await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
