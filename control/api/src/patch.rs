@@ -2,30 +2,15 @@
 //!
 //! Each takes an object and gives the patched one; what the result may be is decided by whoever writes it.
 
+mod json;
 mod order;
 mod strategic;
 
+pub use json::json_patch;
 pub use strategic::strategic_merge;
 
 use crate::error::{ApiError, Cause, Details, Reason};
 use serde_json::{Map, Value};
-
-/// More operations than this are refused, as each may copy a part of the object.
-const MAX_OPERATIONS: usize = 10_000;
-
-/// Applies a list of operations (`add`, `remove`, `replace`, `move`, `copy`, `test`), all or none.
-pub fn json_patch(mut object: Value, patch: &Value) -> Result<Value, ApiError> {
-    let operations = patch.as_array().map_or(0, Vec::len);
-    if operations > MAX_OPERATIONS {
-        return Err(ApiError::too_large(format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {operations}"
-        )));
-    }
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch_unsafe(&mut object, &patch).map_err(|error| not_applicable(&error.to_string()))?;
-    Ok(object)
-}
 
 /// Lays a merge patch over an object: maps are merged, null removes, everything else replaces.
 pub fn merge_patch(object: Value, patch: &Value) -> Result<Value, ApiError> {

@@ -205,6 +205,34 @@ fn a_json_patch_applies_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_json_patch_makes_no_more_of_an_object_than_may_be() {
+    let refusal = |patch: Value| {
+        let error = json_patch(json!({"l": ["x".repeat(1000)], "d": {}}), &patch).err();
+        let error = error.expect("the patch makes too much");
+        format!("{} {}", error.code, error.details.unwrap().causes[0].message)
+    };
+    let doublings = vec![json!({"op": "copy", "from": "/l", "path": "/l/-"}); 30];
+    expect!["422 Unable to complete the copy, the accumulated size increase of JSON Patch copy is 4115463, exceeding the limit 3145728"].assert_eq(&refusal(doublings.into()));
+    // One operation writes deep, or each writes one level deeper: what is there before is moved below a new list.
+    let deep_path = "/d".repeat(120);
+    let nested = (0..10).fold(json!(1), |inner, _| json!([inner]));
+    let bury = [
+        json!({"op": "add", "path": "/n", "value": []}),
+        json!({"op": "move", "from": "/d", "path": "/n/-"}),
+    ];
+    let bury = bury.into_iter().chain([json!({"op": "move", "from": "/n", "path": "/d"})]);
+    let burials: Vec<Value> = bury.cycle().take(3000).collect();
+    for patch in [json!([{"op": "add", "path": deep_path, "value": nested}]), burials.into()] {
+        expect!["422 exceeded max depth"].assert_eq(&refusal(patch));
+    }
+    // Moving to and fro is not getting deeper.
+    let there = json!({"op": "move", "from": "/d", "path": "/e"});
+    let back = json!({"op": "move", "from": "/e", "path": "/d"});
+    let moves: Vec<Value> = [there, back].into_iter().cycle().take(1000).collect();
+    assert_eq!(json_patch(json!({"d": [1]}), &moves.into()).unwrap(), json!({"d": [1]}));
+}
+
+#[test]
 fn a_merge_patch_removes_by_null_and_replaces_lists() {
     let patched = merge_patch(
         json!({"a": {"b": 1, "c": 2}, "l": [1]}),
