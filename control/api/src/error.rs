@@ -5,7 +5,11 @@
 
 use crate::validate::FieldError;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::fmt;
+
+/// As many faults are told of one object: more help nobody, and a body may have a hundred thousand.
+const MAX_FAULTS: usize = 1000;
 
 /// `metav1.StatusReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,21 +197,21 @@ impl ApiError {
         )
     }
 
-    /// 422, with every fault.
+    /// 422, with every fault; of very many the first ones, and how many there are besides.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let mut texts: Vec<String> = Vec::new();
-        for error in errors {
-            let text = error.to_string();
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
+        let told = &errors[..errors.len().min(MAX_FAULTS)];
+        let mut seen = BTreeSet::new();
+        let mut texts: Vec<String> =
+            told.iter().map(ToString::to_string).filter(|text| seen.insert(text.clone())).collect();
+        if told.len() < errors.len() {
+            texts.push(format!("and {} more", errors.len() - told.len()));
         }
         let faults =
             if let [only] = texts.as_slice() { only.clone() } else { format!("[{}]", texts.join(", ")) };
         let message = format!("{} {name:?} is invalid: {faults}", qualified(group, kind));
         let mut error = Self::about(Reason::Invalid, group, kind, name, message);
         if let Some(details) = &mut error.details {
-            details.causes = errors
+            details.causes = told
                 .iter()
                 .map(|error| Cause {
                     reason: error.kind.cause().to_owned(),
@@ -389,6 +393,23 @@ mod tests {
                 r#"422 {"apiVersion":"v1","code":422,"details":{"causes":[{"field":"spec.containers","message":"Required value","reason":"FieldValueRequired"},{"field":"metadata.name","message":"Invalid value: \"A\": no","reason":"FieldValueInvalid"}],"kind":"Pod","name":"A"},"kind":"Status","message":"Pod \"A\" is invalid: [spec.containers: Required value, metadata.name: Invalid value: \"A\": no]","metadata":{},"reason":"Invalid","status":"Failure"}"#
             ]],
         );
+    }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_told() {
+        let faults: Vec<FieldError> =
+            (0..100_000).map(|n| FieldError::required(format!("spec.containers[{n}].name"), "")).collect();
+        let error = ApiError::invalid("", "Pod", "a", &faults);
+        assert_eq!(error.details.unwrap().causes.len(), MAX_FAULTS);
+        let end = "spec.containers[999].name: Required value, and 99000 more]";
+        assert!(error.message.ends_with(end), "{}", &error.message[error.message.len() - 100..]);
+    }
+
+    #[test]
+    fn a_fault_that_is_found_twice_is_told_once() {
+        let fault = FieldError::required("spec", "");
+        expect![[r#"Pod "a" is invalid: spec: Required value"#]]
+            .assert_eq(&ApiError::invalid("", "Pod", "a", &[fault.clone(), fault]).message);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::resource::{Resource, Scope, Strategy, Subresource};
 use crate::validate::{self, FieldError};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 pub(super) const ROW: Resource = Resource {
     kind: Cow::Borrowed("Node"),
@@ -30,7 +31,7 @@ fn default(node: &mut Value) {
 
 fn validate(node: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for (index, taint) in object::list(node, &["spec", "taints"]).iter().enumerate() {
         let path = format!("spec.taints[{index}]");
         let (key, effect) = (object::text(taint, &["key"]), object::text(taint, &["effect"]));
@@ -48,12 +49,11 @@ fn validate(node: &Value) -> Vec<FieldError> {
         } else if !effects.contains(&effect) {
             errors.push(FieldError::not_supported(format!("{path}.effect"), effect, &effects));
         }
-        if seen.contains(&(key, effect)) {
+        if !seen.insert((key, effect)) {
             let detail = "taints must be unique by key and effect pair";
             errors
                 .push(FieldError { detail: detail.to_owned(), ..FieldError::duplicate(path, taint.clone()) });
         }
-        seen.push((key, effect));
     }
     errors
 }

@@ -4,6 +4,7 @@ use super::{FieldError, label_value_faults, qualified_name_faults};
 use crate::object;
 use crate::resource::{NameRule, Resource, Scope};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// Most bytes of all annotations together, upstream's.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
@@ -150,7 +151,7 @@ fn finalizers(object: &Value) -> Vec<FieldError> {
 pub fn update_meta(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if object::deletion_timestamp(old).is_some() {
-        let before: Vec<&str> = object::finalizers(old).collect();
+        let before: BTreeSet<&str> = object::finalizers(old).collect();
         let added: Vec<&str> = object::finalizers(new).filter(|one| !before.contains(one)).collect();
         if !added.is_empty() {
             let quoted: Vec<String> = added.iter().map(|one| format!("{one:?}")).collect();
