@@ -3,16 +3,22 @@
 //! What the type does not know is pruned, and told as [`FieldValidation`] asks; a value of the wrong type is refused in
 //! the words of upstream's decoder, which tools print as they are. Nulls are dropped as Go drops them.
 
+mod bytes;
 mod conform;
+mod old_yaml;
 mod parse;
+mod time;
 
 use crate::error::{ApiError, Reason};
 use crate::object;
 use crate::protobuf;
 use crate::resource::{Resource, Resources};
 use crate::schema::Schemas;
-use conform::Conformed;
+use conform::{Conformed, Origin};
 use serde_json::Value;
+
+/// As many unknown and duplicate fields are told of one body, as upstream's decoder has it; no more are remembered.
+const MAX_TOLD: usize = 100;
 
 /// What becomes of fields that a type does not know, or that come twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,8 +107,18 @@ pub fn conform(
     validation: FieldValidation,
 ) -> Result<Decoded, ApiError> {
     let api_version = resource.api_version();
-    let expected = Expected { kind: &resource.kind, api_version: &api_version, type_name: &resource.schema };
-    finish(resources.schemas(), &expected, object, Vec::new(), validation)
+    conform_as(resources, (&api_version, &resource.kind, &resource.schema), object, validation)
+}
+
+/// The same for what [`decode_as`] reads.
+pub fn conform_as(
+    resources: &Resources,
+    (api_version, kind, type_name): (&str, &str, &str),
+    object: Value,
+    validation: FieldValidation,
+) -> Result<Decoded, ApiError> {
+    let expected = Expected { kind, api_version, type_name };
+    finish(resources.schemas(), &expected, object, Origin::Json, Vec::new(), validation)
 }
 
 fn decode_expected(
@@ -112,14 +128,15 @@ fn decode_expected(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, ApiError> {
-    let (mut object, duplicates) = match media_type(content_type).as_str() {
+    let unreadable = |head: &str, cause: String| unrecognized(expected, head, &cause, body);
+    let (origin, (mut object, duplicates)) = match media_type(content_type).as_str() {
         "" | "application/json" => {
-            parse::json(body).map_err(|cause| unrecognized(expected, "json parse error: ", &cause, body))?
+            (Origin::Json, parse::json(body).map_err(|cause| unreadable("json parse error: ", cause))?)
         }
         "application/yaml" | "application/x-yaml" | "text/yaml" => {
-            parse::yaml(body).map_err(|cause| unrecognized(expected, "yaml: ", &cause, body))?
+            (Origin::Yaml, parse::yaml(body).map_err(|cause| unreadable("yaml: ", cause))?)
         }
-        protobuf::CONTENT_TYPE => (protobuf::decode(body)?, Vec::new()),
+        protobuf::CONTENT_TYPE => (Origin::Json, (protobuf::decode(body)?, Vec::new())),
         _ => {
             return Err(ApiError::new(
                 Reason::UnsupportedMediaType,
@@ -133,7 +150,7 @@ fn decode_expected(
         return Err(unrecognized(expected, "json: ", &cause, body));
     }
     check_type(expected, &mut object)?;
-    finish(resources.schemas(), expected, object, duplicates, validation)
+    finish(resources.schemas(), expected, object, origin, duplicates, validation)
 }
 
 /// `application/json` of `application/json; charset=utf-8`.
@@ -177,15 +194,17 @@ fn finish(
     schemas: &Schemas,
     expected: &Expected<'_>,
     mut object: Value,
+    origin: Origin,
     duplicates: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Decoded, ApiError> {
-    let Conformed { mismatch, unknown } = conform::conform(schemas, expected.type_name, &mut object);
+    let Conformed { mismatch, unknown } = conform::conform(schemas, expected.type_name, &mut object, origin);
     if let Some(mismatch) = mismatch {
         return Err(cannot_be_handled(expected, expected.kind, &mismatch));
     }
     let mut told: Vec<String> = duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect();
     told.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
+    told.truncate(MAX_TOLD);
     let warnings = match validation {
         FieldValidation::Ignore => Vec::new(),
         FieldValidation::Warn => told,
@@ -270,6 +289,35 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_unknown_fields_the_first_are_told() {
+        let resources = Resources::built_in();
+        let row = resources.by_plural("", "v1", "configmaps").unwrap();
+        let fields: serde_json::Map<String, Value> =
+            (0..100_000).map(|n| (format!("x{n}"), n.into())).collect();
+        let decoded = conform(&resources, row, Value::Object(fields), FieldValidation::Warn).unwrap();
+        assert_eq!(decoded.warnings.len(), 100);
+    }
+
+    #[test]
+    fn a_patched_scale_is_held_against_its_type() {
+        let resources = Resources::built_in();
+        let told = |replicas: Value| {
+            let scale = serde_json::json!({ "spec": { "replicas": replicas, "more": 1 } });
+            match conform_as(&resources, SCALE, scale, FieldValidation::Warn) {
+                Ok(decoded) => format!("{} {:?}", decoded.object, decoded.warnings),
+                Err(error) => format!("{} {}", error.code, error.message),
+            }
+        };
+        expect![[r#"{"spec":{"replicas":5}} ["unknown field \"spec.more\""]"#]].assert_eq(&told(5.into()));
+        expect![[r#"400 Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32"#]]
+            .assert_eq(&told("5".into()));
+        expect![[r#"400 Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal number 2.5 into Go struct field ScaleSpec.spec.replicas of type int32"#]]
+            .assert_eq(&told(2.5.into()));
+        expect![[r#"400 Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal number 3000000000 into Go struct field ScaleSpec.spec.replicas of type int32"#]]
+            .assert_eq(&told(3_000_000_000_i64.into()));
+    }
+
+    #[test]
     fn a_wrong_type_is_told_as_go_tells_it() {
         check(
             "Deployment",
@@ -318,6 +366,90 @@ mod tests {
     }
 
     #[test]
+    fn zeros_go_where_they_say_nothing() {
+        check(
+            "Pod",
+            FieldValidation::Strict,
+            r#"{"metadata":{"labels":{},"finalizers":[]},"spec":{"hostNetwork":false,"nodeSelector":{},"terminationGracePeriodSeconds":0,"enableServiceLinks":false,
+                "containers":[{"name":"","env":[],"tty":false,"resources":{},"ports":[{"containerPort":0,"protocol":""}],"livenessProbe":{"failureThreshold":0,"httpGet":{"port":0,"path":""}}}],
+                "volumes":[{"name":"c","configMap":{"name":"","defaultMode":0,"items":[]}}]}}"#,
+            expect![[
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{},"spec":{"containers":[{"livenessProbe":{"httpGet":{"port":0}},"name":"","ports":[{"containerPort":0}],"resources":{}}],"enableServiceLinks":false,"terminationGracePeriodSeconds":0,"volumes":[{"configMap":{"defaultMode":0},"name":"c"}]}} []"#
+            ]],
+        );
+        check(
+            "Service",
+            FieldValidation::Strict,
+            r#"{"metadata":{},"spec":{"type":"","sessionAffinity":"","ports":[{"port":80,"protocol":"","targetPort":0}],"externalIPs":[]}}"#,
+            expect![[
+                r#"{"apiVersion":"v1","kind":"Service","metadata":{},"spec":{"ports":[{"port":80,"targetPort":0}]}} []"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn times_and_bytes_are_written_one_way() {
+        check(
+            "Lease",
+            FieldValidation::Strict,
+            r#"{"metadata":{"creationTimestamp":"2026-01-02T03:04:05.678+01:00"},"spec":{"renewTime":"2026-01-02T03:04:05.678000+01:00"}}"#,
+            expect![[
+                r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"creationTimestamp":"2026-01-02T02:04:05Z"},"spec":{"renewTime":"2026-01-02T02:04:05.678000Z"}} []"#
+            ]],
+        );
+        check(
+            "Lease",
+            FieldValidation::Strict,
+            r#"{"spec":{"renewTime":"2026-01-02T03:04:05Z"}}"#,
+            expect![[
+                r#"400 Lease in version "v1" cannot be handled as a Lease: parsing time "2026-01-02T03:04:05Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000""#
+            ]],
+        );
+        check(
+            "Secret",
+            FieldValidation::Strict,
+            r#"{"data":{"a":"YWFh\nYWFh\n","b":"","c":null}}"#,
+            expect![[r#"{"apiVersion":"v1","data":{"a":"YWFhYWFh","b":"","c":""},"kind":"Secret"} []"#]],
+        );
+        check(
+            "Secret",
+            FieldValidation::Strict,
+            r#"{"data":{"a":"a!"}}"#,
+            expect![[
+                r#"400 Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 1"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn yaml_is_read_as_of_old() {
+        check(
+            "Pod",
+            FieldValidation::Strict,
+            "metadata:\n  labels:\n    a: yes\n    b: 0644\nspec:\n  hostNetwork: yes\n  hostPID: off\n  volumes:\n  - name: c\n    configMap:\n      defaultMode: 0644\n",
+            expect![[
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"a":"yes","b":"0644"}},"spec":{"hostNetwork":true,"volumes":[{"configMap":{"defaultMode":420},"name":"c"}]}} []"#
+            ]],
+        );
+        check(
+            "Pod",
+            FieldValidation::Strict,
+            "spec:\n  volumes:\n  - configMap:\n      defaultMode: 0888\n",
+            expect![[
+                r#"400 Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal string into Go struct field ConfigMapVolumeSource.spec.volumes.configMap.defaultMode of type int32"#
+            ]],
+        );
+        check(
+            "Pod",
+            FieldValidation::Strict,
+            r#"{"spec":{"hostNetwork":"yes"}}"#,
+            expect![[
+                r#"400 Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"#
+            ]],
+        );
+    }
+
+    #[test]
     fn another_kind_or_version_is_refused() {
         check(
             "Deployment",
@@ -345,20 +477,17 @@ mod tests {
         );
     }
 
-    /// A sample of a kind with every field set; none where the samples are not.
-    fn golden(name: &str) -> Option<Vec<u8>> {
-        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden"));
-        std::fs::read(folder.join(name)).ok()
-    }
-
     #[test]
     fn upstreams_samples_hold_no_unknown_field() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
         let resources = Resources::built_in();
         for row in resources.iter() {
             let group = if row.group.is_empty() { "core" } else { &row.group };
-            let Some(body) = golden(&format!("{group}.{}.{}.json", row.version, row.kind)) else { continue };
+            let path = folder.join(format!("{group}.{}.{}.json", row.version, row.kind));
+            let body = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let decoded = decode(&resources, row, "application/json", &body, FieldValidation::Strict);
-            assert!(decoded.is_ok(), "{}: {decoded:?}", row.kind);
+            let sample: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(decoded.unwrap().object, sample, "{}", row.kind);
         }
     }
 }

@@ -10,7 +10,7 @@ mod messages;
 mod wire;
 
 use crate::error::ApiError;
-use messages::MESSAGES;
+use messages::{MESSAGES, Message};
 use serde_json::Value;
 pub(crate) use wire::Writer;
 use wire::{Fault, Reader, Wire};
@@ -47,6 +47,11 @@ pub fn encode(object: &Value) -> Option<Vec<u8>> {
     let mut body = MAGIC.to_vec();
     body.extend_from_slice(&unknown.into_bytes());
     Some(body)
+}
+
+/// The JSON names of the fields of a message (`core.v1.Pod`) of which a zero is the same as nothing.
+pub(crate) fn fields_that_omit_zero(message: &str) -> Vec<&'static str> {
+    MESSAGES.named(message).map(Message::fields_that_omit_zero).unwrap_or_default()
 }
 
 fn decode_body(body: &[u8]) -> Result<Value, Fault> {

@@ -41,6 +41,8 @@ pub struct Field {
     pub shape: Shape,
     /// The value that stands for an absent one.
     pub default: Option<Value>,
+    /// A false, zero or empty value of it is the same as none (Go's `omitempty` of what is no pointer).
+    pub omits_zero: bool,
     /// How strategic merge patch treats it.
     pub patch: PatchStrategy,
     /// How server-side apply treats it, when it is a list.
@@ -52,8 +54,12 @@ pub struct Field {
 /// What a field holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    /// Text; the format is OpenAPI's (`date-time`, `byte`), if any.
+    /// Text; the format is OpenAPI's (`byte`), if any.
     String(Option<Cow<'static, str>>),
+    /// A time in whole seconds (`metav1.Time`).
+    Time,
+    /// A time in microseconds (`metav1.MicroTime`).
+    MicroTime,
     /// A whole number; `int32` or `int64`.
     Integer(Cow<'static, str>),
     /// A floating-point number.
@@ -120,6 +126,8 @@ impl Shape {
         match self {
             Self::Array(inner) | Self::Map(inner) => inner.innermost(),
             Self::String(_)
+            | Self::Time
+            | Self::MicroTime
             | Self::Integer(_)
             | Self::Number
             | Self::Boolean

@@ -1,9 +1,10 @@
-//! Holding a value against its type: unknown fields go, nulls go, wrong types are found.
+//! Holding a value against its type: unknown fields go, nulls and zeros that say nothing go, wrong types are found,
+//! and what can be written in several ways is written in one.
 
+use super::time::{self, Precision};
+use super::{MAX_TOLD, bytes, old_yaml};
 use crate::quantity::Quantity;
 use crate::schema::{Schemas, Shape, Type};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -12,13 +13,22 @@ use std::fmt::Write;
 pub(super) struct Conformed {
     /// The first value of a wrong type, in the words of Go's decoder.
     pub(super) mismatch: Option<String>,
-    /// Paths of the fields that were pruned.
+    /// Paths of the first fields that were pruned.
     pub(super) unknown: Vec<String>,
 }
 
+/// What a value was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A text is a text.
+    Json,
+    /// A text may be a number or truth value of YAML 1.1.
+    Yaml,
+}
+
 /// Prunes `value` to its type, in place.
-pub(super) fn conform(schemas: &Schemas, type_name: &str, value: &mut Value) -> Conformed {
-    let mut walk = Walk { schemas, path: Vec::new(), owner: "", found: Conformed::default() };
+pub(super) fn conform(schemas: &Schemas, type_name: &str, value: &mut Value, origin: Origin) -> Conformed {
+    let mut walk = Walk { schemas, origin, path: Vec::new(), owner: "", found: Conformed::default() };
     walk.reference(type_name, value);
     walk.found
 }
@@ -43,6 +53,7 @@ enum Step {
 
 struct Walk<'a> {
     schemas: &'a Schemas,
+    origin: Origin,
     path: Vec<Step>,
     /// Definition name of the innermost type that holds the current value.
     owner: &'a str,
@@ -65,7 +76,7 @@ impl<'a> Walk<'a> {
     fn fields(&mut self, definition: &'a Type, map: &mut Map<String, Value>) {
         map.retain(|name, value| {
             let Some(field) = definition.fields.get(name.as_str()) else {
-                if !definition.preserve_unknown {
+                if !definition.preserve_unknown && self.found.unknown.len() < MAX_TOLD {
                     self.path.push(Step::Field(name.clone()));
                     let path = self.full_path();
                     self.found.unknown.push(path);
@@ -79,11 +90,17 @@ impl<'a> Walk<'a> {
             self.path.push(Step::Field(name.clone()));
             self.shape(&field.shape, value);
             self.path.pop();
-            true
+            !(field.omits_zero && is_zero(&field.shape, value))
         });
     }
 
     fn shape(&mut self, shape: &'a Shape, value: &mut Value) {
+        if self.origin == Origin::Yaml
+            && let Value::String(text) = &*value
+            && let Some(meaning) = old_yaml::meaning(shape, text)
+        {
+            *value = meaning;
+        }
         match shape {
             Shape::Ref(name) => self.reference(name, value),
             Shape::Array(inner) => match value {
@@ -107,13 +124,15 @@ impl<'a> Walk<'a> {
                 other => self.wrong(other, &go_type(shape)),
             },
             Shape::String(format) => match value {
-                Value::String(text) => {
-                    if let Some(fault) = format.as_deref().and_then(|format| format_fault(format, text)) {
-                        self.fault(fault);
-                    }
+                Value::String(text) if format.as_deref() == Some("byte") => {
+                    let canonical = bytes::canonical(text);
+                    self.rewrite(value, canonical);
                 }
+                Value::String(_) => (),
                 other => self.wrong(other, &go_type(shape)),
             },
+            Shape::Time => self.time(value, Precision::Seconds),
+            Shape::MicroTime => self.time(value, Precision::Micros),
             Shape::Integer(format) => self.integer(format, value),
             Shape::Number => {
                 if !value.is_number() {
@@ -151,6 +170,24 @@ impl<'a> Walk<'a> {
         };
         if !fits {
             self.wrong(value, if format == "int32" { "int32" } else { "int64" });
+        }
+    }
+
+    fn time(&mut self, value: &mut Value, precision: Precision) {
+        match value {
+            Value::String(text) => {
+                let canonical = time::canonical(text, precision);
+                self.rewrite(value, canonical);
+            }
+            other => self.wrong(other, "string"),
+        }
+    }
+
+    /// Puts the one way of writing a value in the place of how it is written.
+    fn rewrite(&mut self, value: &mut Value, canonical: Result<impl Into<Value>, String>) {
+        match canonical {
+            Ok(canonical) => *value = canonical.into(),
+            Err(fault) => self.fault(fault),
         }
     }
 
@@ -214,34 +251,23 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn format_fault(format: &str, text: &str) -> Option<String> {
-    match format {
-        "date-time" if text.parse::<jiff::Timestamp>().is_err() => Some(format!(
-            "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-        )),
-        "byte" => {
-            let at = match STANDARD.decode(text) {
-                Ok(_) => return None,
-                Err(
-                    base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _),
-                ) => at,
-                Err(base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding) => {
-                    text.len()
-                }
-            };
-            // Go's decoder skips line breaks, as they come out of `base64` on a command line.
-            if text.contains(['\n', '\r']) && STANDARD.decode(text.replace(['\n', '\r'], "")).is_ok() {
-                return None;
-            }
-            Some(format!("illegal base64 data at input byte {at}"))
-        }
-        _ => None,
+/// Whether Go leaves out a value of this shape: a scalar's zero, an empty list or map, never a struct.
+fn is_zero(shape: &Shape, value: &Value) -> bool {
+    match (shape, value) {
+        (Shape::String(_), Value::String(text)) => text.is_empty(),
+        (Shape::Integer(_) | Shape::Number, Value::Number(number)) => number.as_f64() == Some(0.0),
+        (Shape::Boolean, Value::Bool(flag)) => !flag,
+        (Shape::Array(_), Value::Array(items)) => items.is_empty(),
+        (Shape::Map(_), Value::Object(map)) => map.is_empty(),
+        _ => false,
     }
 }
 
 fn zero(shape: &Shape) -> Value {
     match shape {
         Shape::String(_) => Value::String(String::new()),
+        // No list or map of times is known; Go writes null for the zero time.
+        Shape::Time | Shape::MicroTime => Value::Null,
         Shape::Integer(_) | Shape::Number | Shape::IntOrString => 0.into(),
         Shape::Boolean => false.into(),
         Shape::Quantity => Value::String("0".to_owned()),
@@ -261,7 +287,7 @@ fn go_struct(name: &str) -> String {
 fn go_type(shape: &Shape) -> String {
     match shape {
         Shape::String(Some(format)) if format == "byte" => "[]uint8".to_owned(),
-        Shape::String(_) => "string".to_owned(),
+        Shape::String(_) | Shape::Time | Shape::MicroTime => "string".to_owned(),
         Shape::Integer(format) => format.to_string(),
         Shape::Number => "float64".to_owned(),
         Shape::Boolean => "bool".to_owned(),

@@ -1,5 +1,6 @@
 //! JSON and YAML text to a value, with the paths of keys that come twice: the last one counts, as in Go.
 
+use super::MAX_TOLD;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
@@ -120,7 +121,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
             let path = Path::Key(&self.path, &key);
             let value = access.next_value_seed(Seed { path, ..self })?;
             if map.contains_key(&key) {
-                self.duplicates.borrow_mut().push(path.to_string());
+                let mut duplicates = self.duplicates.borrow_mut();
+                if duplicates.len() < MAX_TOLD {
+                    duplicates.push(path.to_string());
+                }
             }
             map.insert(key, value);
         }

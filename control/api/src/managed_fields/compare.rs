@@ -101,6 +101,8 @@ impl<'a> Here<'a> {
             },
             Shape::Map(_)
             | Shape::String(_)
+            | Shape::Time
+            | Shape::MicroTime
             | Shape::Integer(_)
             | Shape::Number
             | Shape::Boolean

@@ -206,6 +206,7 @@ fn shape(shape: &Shape, dialect: Dialect, found: &mut BTreeSet<String>) -> Value
     };
     match shape {
         Shape::String(format) => formatted("string", format.as_deref()),
+        Shape::Time | Shape::MicroTime => formatted("string", Some("date-time")),
         Shape::Integer(format) => formatted("integer", Some(format)),
         Shape::Number => formatted("number", Some("double")),
         Shape::Boolean => formatted("boolean", None),

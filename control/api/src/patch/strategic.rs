@@ -66,6 +66,8 @@ impl<'a> Merge<'a> {
             Shape::Map(values) => At::Map(values),
             Shape::Array(elements) => self.inside(elements),
             Shape::String(_)
+            | Shape::Time
+            | Shape::MicroTime
             | Shape::Integer(_)
             | Shape::Number
             | Shape::Boolean

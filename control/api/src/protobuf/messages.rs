@@ -76,6 +76,24 @@ pub(super) enum Form {
     Items(Box<Self>),
 }
 
+impl Message {
+    /// The JSON names of the fields of which a zero is the same as nothing, those of inner messages that stand beside
+    /// its own too.
+    pub(super) fn fields_that_omit_zero(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for field in self.fields.values() {
+            match (field.mark, &field.form) {
+                (Mark::Inline, Form::Message(place)) => {
+                    names.extend(MESSAGES.at(*place).fields_that_omit_zero());
+                }
+                (Mark::Plain, _) => names.push(field.name),
+                (Mark::Pointer | Mark::Always | Mark::Inline, _) => (),
+            }
+        }
+        names
+    }
+}
+
 impl Messages {
     /// The message of a kind. Options travel in the version of the object they are about.
     pub(super) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Message> {
@@ -89,6 +107,11 @@ impl Messages {
             })
             .or_else(|| self.places.get("meta.v1.Status").filter(|_| kind == "Status"))?;
         self.all.get(*place)
+    }
+
+    /// The message of a name.
+    pub(super) fn named(&self, name: &str) -> Option<&Message> {
+        self.all.get(*self.places.get(name)?)
     }
 
     /// The message at a place.

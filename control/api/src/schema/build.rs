@@ -1,7 +1,8 @@
-//! From `k8s-openapi`'s JSON schemas, with our facts, to [`Schemas`].
+//! From `k8s-openapi`'s JSON schemas, with our facts and what the table of protobuf messages says of zeros, to
+//! [`Schemas`].
 
 use super::{Field, ListType, PatchStrategy, Schemas, Shape, Type};
-use crate::facts;
+use crate::{facts, protobuf};
 use k8s_openapi::api::{apps, autoscaling, coordination, core, discovery, events};
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use schemars::SchemaGenerator;
@@ -25,9 +26,23 @@ impl Schemas {
                 types.insert(Cow::Owned(name.clone()), read_type(map, &definitions));
             }
         }
+        for (name, definition) in &mut types {
+            mark_zeros(name, definition);
+        }
         let mut schemas = Self { types };
         facts::add_to(&mut schemas);
         schemas
+    }
+}
+
+/// Which fields say nothing by a zero, as the messages of the same types have it. A type that is no message keeps all.
+fn mark_zeros(name: &str, definition: &mut Type) {
+    let name =
+        name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."));
+    for field in name.into_iter().flat_map(protobuf::fields_that_omit_zero) {
+        if let Some(field) = definition.fields.get_mut(field) {
+            field.omits_zero = true;
+        }
     }
 }
 
@@ -60,11 +75,11 @@ fn is_struct(name: &str, map: &Map<String, Value>) -> bool {
 }
 
 fn shape_of_named(name: &str) -> Option<Shape> {
-    let format = |format| Some(Shape::String(Some(Cow::Borrowed(format))));
     match name.rsplit('.').next()? {
         "Quantity" if name == QUANTITY => Some(Shape::Quantity),
         "IntOrString" if name == INT_OR_STRING => Some(Shape::IntOrString),
-        "Time" | "MicroTime" => format("date-time"),
+        "Time" => Some(Shape::Time),
+        "MicroTime" => Some(Shape::MicroTime),
         "FieldsV1" | "RawExtension" | "JSON" => Some(Shape::Any),
         _ => None,
     }
@@ -98,6 +113,7 @@ fn read_field(map: &Map<String, Value>, definitions: &Map<String, Value>) -> Fie
         doc: doc_of(map),
         shape: read_shape(map, definitions),
         default: None,
+        omits_zero: false,
         patch: PatchStrategy::default(),
         list: ListType::Atomic,
         atomic_map: false,
@@ -158,8 +174,12 @@ mod tests {
         let steps: Vec<&str> = steps.collect();
         let field = schemas.field(type_name, &steps).unwrap();
         expect.assert_eq(&format!(
-            "{:?} {:?} {:?} {:?}",
-            field.shape, field.default, field.patch.merge_key, field.list
+            "{:?} {:?} {:?} {:?}{}",
+            field.shape,
+            field.default,
+            field.patch.merge_key,
+            field.list,
+            if field.omits_zero { " omits zero" } else { "" }
         ));
     }
 
@@ -168,24 +188,30 @@ mod tests {
         check(
             "io.k8s.api.core.v1.Pod/spec/containers/ports",
             expect![[
-                r#"Array(Ref("io.k8s.api.core.v1.ContainerPort")) None Some("containerPort") Map(["containerPort", "protocol"])"#
+                r#"Array(Ref("io.k8s.api.core.v1.ContainerPort")) None Some("containerPort") Map(["containerPort", "protocol"]) omits zero"#
             ]],
         );
         check(
             "io.k8s.api.apps.v1.Deployment/spec/template/spec/containers/resources/limits",
-            expect!["Map(Quantity) None None Atomic"],
+            expect!["Map(Quantity) None None Atomic omits zero"],
         );
-        check("io.k8s.api.core.v1.Secret/data", expect![[r#"Map(String(Some("byte"))) None None Atomic"#]]);
+        check(
+            "io.k8s.api.core.v1.Secret/data",
+            expect![[r#"Map(String(Some("byte"))) None None Atomic omits zero"#]],
+        );
         check(
             "io.k8s.api.core.v1.Pod/metadata/creationTimestamp",
-            expect![[r#"String(Some("date-time")) None None Atomic"#]],
+            expect!["Time None None Atomic omits zero"],
         );
         check("io.k8s.api.core.v1.Pod/metadata/managedFields/fieldsV1", expect!["Any None None Atomic"]);
         check(
             "io.k8s.api.apps.v1.Deployment/spec/replicas",
             expect![[r#"Integer("int32") Some(Number(1)) None Atomic"#]],
         );
-        check("io.k8s.api.core.v1.Service/spec/ports/targetPort", expect!["IntOrString None None Atomic"]);
+        check(
+            "io.k8s.api.core.v1.Service/spec/ports/targetPort",
+            expect!["IntOrString None None Atomic omits zero"],
+        );
     }
 
     #[test]
