@@ -462,6 +462,10 @@ mod tests {
         assert_eq!(scaled["spec"]["replicas"], 4);
         scale["metadata"]["resourceVersion"] = "6".into();
         assert_eq!(apply_scale(&row.group, &row.plural, &old, &scale).unwrap_err().code, 409);
+        for replicas in [json!("5"), json!(2.5), json!(3_000_000_000_i64)] {
+            scale["spec"]["replicas"] = replicas;
+            assert_eq!(apply_scale(&row.group, &row.plural, &old, &scale).unwrap_err().code, 400);
+        }
     }
 
     #[test]

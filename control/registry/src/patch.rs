@@ -9,9 +9,6 @@ use control_api::patch::{json_patch, merge_patch, strategic_merge};
 use control_api::{ApiError, Resource, write};
 use serde_json::Value;
 
-/// The definition name of the type that `scale` subresources show.
-const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
-
 /// How a patch is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatchKind {
@@ -73,14 +70,14 @@ impl Registry {
         let mut found = Vec::new();
         let decide = |old: &Value| {
             let new = self.patched(resource, target, body.kind, &patch, old)?;
-            let new = if target == Target::Scale {
-                new
-            } else {
-                let decoded = decode::conform(self.resources(), resource, new, validation)?;
-                found = decoded.warnings;
-                decoded.object
+            let decoded = match target {
+                Target::Scale => decode::conform_as(self.resources(), decode::SCALE, new, validation)?,
+                Target::Main | Target::Status | Target::Binding | Target::Finalize => {
+                    decode::conform(self.resources(), resource, new, validation)?
+                }
             };
-            self.prepare(resource, target, new, old, &context)
+            found = decoded.warnings;
+            self.prepare(resource, target, decoded.object, old, &context)
         };
         let mut written = self.modify(resource, namespace, name, options, decide).await?;
         written.warnings.splice(0..0, found);
@@ -96,7 +93,7 @@ impl Registry {
         old: &Value,
     ) -> Result<Value, ApiError> {
         let (object, type_name) = match target {
-            Target::Scale => (write::scale_of(old), SCALE),
+            Target::Scale => (write::scale_of(old), decode::SCALE.2),
             Target::Binding => {
                 return Err(ApiError::method_not_supported(&resource.group, &resource.plural, "patch"));
             }

@@ -38,7 +38,7 @@ pub fn scale_of(object: &Value) -> Value {
 /// The object with the replicas of a Scale; a Scale that names another state is refused.
 pub fn apply_scale(group: &str, plural: &str, object: &Value, scale: &Value) -> Result<Value, ApiError> {
     let name = object::name(object);
-    let replicas = object::integer(scale, &["spec", "replicas"]).unwrap_or(0);
+    let replicas = asked_replicas(scale)?;
     if replicas < 0 {
         let fault = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
         return Err(ApiError::invalid("autoscaling", "Scale", name, &[fault]));
@@ -64,4 +64,11 @@ pub fn apply_scale(group: &str, plural: &str, object: &Value, scale: &Value) -> 
     let mut scaled = object.clone();
     object::map_mut(&mut scaled, &["spec"]).insert("replicas".to_owned(), replicas.into());
     Ok(scaled)
+}
+
+/// The replicas a Scale asks for; none is a zero that was left out.
+fn asked_replicas(scale: &Value) -> Result<i32, ApiError> {
+    let Some(asked) = object::at(scale, &["spec", "replicas"]) else { return Ok(0) };
+    let number = asked.as_i64().and_then(|number| i32::try_from(number).ok());
+    number.ok_or_else(|| ApiError::bad_request(format!("spec.replicas of a Scale is no int32: {asked}")))
 }

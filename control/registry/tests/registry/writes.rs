@@ -190,6 +190,22 @@ async fn patches_of_every_kind_change_an_object() {
 }
 
 #[tokio::test]
+async fn a_patched_scale_is_held_against_its_type() {
+    let world = World::new().await;
+    world.create("deployments", deployment("web")).await.unwrap();
+    for replicas in [json!("5"), json!(2.5), json!(3_000_000_000_i64)] {
+        let patch = json!({"spec": {"replicas": replicas}});
+        let refused = world.patch("deployments", "web", Some("scale"), PatchKind::Merge, patch).await;
+        assert_eq!(refused.unwrap_err().code, 400);
+    }
+    assert_eq!(world.get("deployments", "web").unwrap()["spec"]["replicas"], 2);
+    let patch = json!({"spec": {"replicas": 5, "more": 1}});
+    let written = world.patch("deployments", "web", Some("scale"), PatchKind::Merge, patch).await.unwrap();
+    assert_eq!(written.warnings, [r#"unknown field "spec.more""#]);
+    assert_eq!(world.get("deployments", "web").unwrap()["spec"]["replicas"], 5);
+}
+
+#[tokio::test]
 async fn a_patch_that_names_a_version_is_for_that_version() {
     let world = World::new().await;
     let first = world.config_map("a").await.object.revision;
