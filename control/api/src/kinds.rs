@@ -21,6 +21,7 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
+mod unserved;
 
 use crate::resource::Resource;
 

@@ -1,7 +1,6 @@
-//! What a pod may ask for and does not get here: said in a warning, so that no field is ignored in silence.
-//!
-//! A field that begins to work loses its line; one that the schema gains and nobody reads gets one.
+//! What a pod may ask for and does not get here.
 
+use super::unserved::{Row, row, tell, unless};
 use crate::object;
 use serde_json::Value;
 
@@ -21,24 +20,6 @@ const NO_SCHEME: &str = "not supported yet: use HTTP";
 
 /// The seconds in the tolerations that every pod gets.
 const DEFAULT_TOLERATION_SECS: i64 = 300;
-
-/// A field that does not do what upstream says of it.
-struct Row {
-    /// Its path, keys joined by dots.
-    field: &'static str,
-    /// Values by which nothing is asked that does not hold here anyway.
-    fine: &'static [&'static str],
-    /// What is said of it.
-    text: &'static str,
-}
-
-const fn row(field: &'static str, text: &'static str) -> Row {
-    Row { field, fine: &[], text }
-}
-
-const fn unless(fine: &'static [&'static str], field: &'static str, text: &'static str) -> Row {
-    Row { field, fine, text }
-}
 
 const OF_POD: &[Row] = &[
     row("hostNetwork", NO_EFFECT),
@@ -96,7 +77,9 @@ const OF_CONTAINER: &[Row] = &[
 const OF_ENTRIES: &[(&str, Row)] = &[
     ("env", row("valueFrom.fileKeyRef", NO_START)),
     ("ports", row("hostPort", NO_EFFECT)),
+    ("ports", unless(&["TCP", "UDP"], "protocol", NO_EFFECT)),
     ("volumeMounts", unless(&["None"], "mountPropagation", NO_EFFECT)),
+    ("volumeMounts", unless(&["Disabled", "IfPossible"], "recursiveReadOnly", NO_EFFECT)),
 ];
 
 /// Of the sources of a projected volume.
@@ -149,26 +132,6 @@ fn of_volume(told: &mut Vec<String>, volume: &Value, path: &str) {
         for row in OF_SOURCE {
             tell(told, source, &format!("{path}.projected.sources[{index}]"), row);
         }
-    }
-}
-
-fn tell(told: &mut Vec<String>, value: &Value, path: &str, row: &Row) {
-    let keys: Vec<&str> = row.field.split('.').collect();
-    let Some(found) = object::at(value, &keys).filter(|found| is_set(found)) else { return };
-    if found.as_str().is_none_or(|text| !row.fine.contains(&text)) {
-        told.push(format!("{path}.{}: {}", row.field, row.text));
-    }
-}
-
-/// Whether a value says something: not false, zero or empty.
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Bool(true) => true,
-        Value::Number(number) => number.as_i64() != Some(0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Services.
 
 mod allocate;
+mod validate;
+mod warnings;
 
 use crate::object;
 use crate::resource::{NameRule, Resource, Strategy, Subresource};
-use crate::validate::{self, FieldError};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const ROW: Resource = Resource {
     kind: Cow::Borrowed("Service"),
@@ -25,8 +25,9 @@ pub(super) const ROW: Resource = Resource {
             object::map_mut(service, &[]).insert("status".to_owned(), json!({ "loadBalancer": {} }));
         },
         prepare_update,
-        validate,
-        validate_update,
+        validate: validate::validate,
+        validate_update: validate::validate_update,
+        warnings: warnings::warnings,
         allocate: Some(allocate::allocate),
         create_on_update: true,
         return_deleted: true,
@@ -48,7 +49,14 @@ fn has_cluster_ip(kind: &str) -> bool {
     matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer")
 }
 
+/// Whether clients outside of the cluster reach it.
+fn is_externally_accessible(spec: &Value) -> bool {
+    let kind = object::text(spec, &["type"]);
+    has_node_ports(kind) || (kind == "ClusterIP" && !object::list(spec, &["externalIPs"]).is_empty())
+}
+
 fn default(service: &mut Value) {
+    let is_outside = is_externally_accessible(&service["spec"]);
     let spec = object::map_mut(service, &["spec"]);
     let kind = spec.get("type").and_then(Value::as_str).unwrap_or("").to_owned();
     if spec.get("sessionAffinity").is_some_and(|affinity| affinity == "ClientIP") {
@@ -65,7 +73,7 @@ fn default(service: &mut Value) {
             port.insert("targetPort".to_owned(), number);
         }
     }
-    if has_node_ports(&kind) {
+    if is_outside {
         spec.entry("externalTrafficPolicy").or_insert_with(|| "Cluster".into());
     }
     if has_cluster_ip(&kind) {
@@ -103,19 +111,13 @@ fn prepare_update(new: &mut Value, old: &Value) {
         drop_unchanged(spec, old_spec, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
         drop_unchanged(spec, old_spec, &["internalTrafficPolicy"]);
     }
-    if has_node_ports(&kind) && has_node_ports(&old_kind) {
+    if gets_node_ports(spec) && old_spec.and_then(Value::as_object).is_some_and(gets_node_ports) {
         keep_node_ports(spec, old);
-    } else if !has_node_ports(&kind) {
+    } else if has_node_ports(&old_kind) && !has_node_ports(&kind) {
+        drop_node_ports(spec, old);
+    }
+    if !has_node_ports(&kind) {
         drop_unchanged(spec, old_spec, &["externalTrafficPolicy", "healthCheckNodePort"]);
-        let old_ports = object::list(old, &["spec", "ports"]);
-        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            let number = port.get("nodePort").cloned();
-            let was_there =
-                number.is_some() && old_ports.iter().any(|old| old.get("nodePort") == number.as_ref());
-            if let Some(port) = port.as_object_mut().filter(|_| was_there) {
-                port.remove("nodePort");
-            }
-        }
     }
     if kind != "LoadBalancer" {
         drop_unchanged(spec, old_spec, &["allocateLoadBalancerNodePorts"]);
@@ -130,167 +132,50 @@ fn drop_unchanged(spec: &mut Map<String, Value>, old: Option<&Value>, keys: &[&s
     }
 }
 
+/// Whether ports get node ports without asking for them.
+fn gets_node_ports(spec: &Map<String, Value>) -> bool {
+    match spec.get("type").and_then(Value::as_str) {
+        Some("NodePort") => true,
+        Some("LoadBalancer") => spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)),
+        _ => false,
+    }
+}
+
+/// A port that names no node port has the one of the old port of its name, unless another port took that over.
 fn keep_node_ports(spec: &mut Map<String, Value>, old: &Value) {
+    let used = node_ports(spec.get("ports").and_then(Value::as_array).map_or(&[], Vec::as_slice));
+    let old_ports = object::list(old, &["spec", "ports"]).iter();
+    let kept: BTreeMap<&str, i64> = old_ports
+        .filter_map(|port| Some((object::text(port, &["name"]), node_port(port)?)))
+        .filter(|(_, number)| !used.contains(number))
+        .collect();
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        if object::integer(port, &["nodePort"]).unwrap_or(0) != 0 {
-            continue;
-        }
-        let same = |other: &&Value| {
-            other.get("port") == port.get("port")
-                && object::text(other, &["protocol"]) == object::text(port, &["protocol"])
-        };
-        let kept =
-            object::list(old, &["spec", "ports"]).iter().find(same).and_then(|old| old.get("nodePort"));
-        if let Some(number) = kept.cloned()
+        let known = kept.get(object::text(port, &["name"])).copied();
+        if let Some(number) = known.filter(|_| node_port(port).is_none())
             && let Some(port) = port.as_object_mut()
         {
-            port.insert("nodePort".to_owned(), number);
+            port.insert("nodePort".to_owned(), number.into());
         }
     }
 }
 
-fn validate(service: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let spec = service.get("spec").unwrap_or(&Value::Null);
-    let kind = object::text(spec, &["type"]);
-    let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-    if !kinds.contains(&kind) {
-        errors.push(FieldError::not_supported("spec.type", kind, &kinds));
-    }
-    let ports = object::list(spec, &["ports"]);
-    let ip = object::text(spec, &["clusterIP"]);
-    if ports.is_empty() && kind != "ExternalName" && ip != NONE {
-        errors.push(FieldError::required("spec.ports", ""));
-    }
-    match kind {
-        "ExternalName" => {
-            let name = object::text(spec, &["externalName"]);
-            if name.is_empty() {
-                errors.push(FieldError::required("spec.externalName", ""));
-            } else {
-                let faults = validate::dns1123_subdomain_faults(name.trim_end_matches('.'));
-                errors.extend(
-                    faults.into_iter().map(|fault| FieldError::invalid("spec.externalName", name, fault)),
-                );
-            }
-            if !ip.is_empty() {
-                let detail = "may not be set for ExternalName services";
-                errors.push(FieldError::forbidden("spec.clusterIPs", detail));
-            }
-        }
-        _ if ip == NONE && has_node_ports(kind) => {
-            let detail = format!("may not be set to 'None' for {kind} services");
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", ip, detail));
-        }
-        _ if !ip.is_empty() && ip != NONE && ip.parse::<IpAddr>().is_err() => {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", ip, detail));
-        }
-        _ => (),
-    }
-    validate_ports(ports, kind, &mut errors);
-    errors.extend(validate::labels(object::map(spec, &["selector"]), "spec.selector"));
-    let affinities = ["ClientIP", "None"];
-    let affinity = object::text(spec, &["sessionAffinity"]);
-    if !affinities.contains(&affinity) {
-        errors.push(FieldError::not_supported("spec.sessionAffinity", affinity, &affinities));
-    }
-    if let Some(seconds) = object::integer(spec, &["sessionAffinityConfig", "clientIP", "timeoutSeconds"])
-        && !(1..=86400).contains(&seconds)
-    {
-        let path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
-        errors.push(FieldError::invalid(path, seconds, "must be greater than 0 and less than 86400"));
-    }
-    for (key, is_allowed) in
-        [("externalTrafficPolicy", has_node_ports(kind)), ("internalTrafficPolicy", has_cluster_ip(kind))]
-    {
-        let policy = object::text(spec, &[key]);
-        if policy.is_empty() {
-            continue;
-        }
-        if !["Cluster", "Local"].contains(&policy) {
-            errors.push(FieldError::not_supported(format!("spec.{key}"), policy, &["Cluster", "Local"]));
-        } else if !is_allowed {
-            let detail = "may only be set for externally-accessible services";
-            errors.push(FieldError::invalid(format!("spec.{key}"), policy, detail));
-        }
-    }
-    errors
-}
-
-fn validate_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
-    let (mut names, mut pairs, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for (index, port) in ports.iter().enumerate() {
-        let path = format!("spec.ports[{index}]");
-        let name = object::text(port, &["name"]);
-        if name.is_empty() {
-            if ports.len() > 1 {
-                errors.push(FieldError::required(format!("{path}.name"), ""));
-            }
-        } else {
-            let faults = validate::dns1123_label_faults(name);
-            errors.extend(
-                faults.into_iter().map(|fault| FieldError::invalid(format!("{path}.name"), name, fault)),
-            );
-            if !names.insert(name) {
-                errors.push(FieldError::duplicate(format!("{path}.name"), name));
-            }
-        }
-        let number = object::integer(port, &["port"]).unwrap_or(0);
-        let faults = validate::port_number_faults(number);
-        errors.extend(
-            faults.into_iter().map(|fault| FieldError::invalid(format!("{path}.port"), number, fault)),
-        );
-        let protocols = ["SCTP", "TCP", "UDP"];
-        let protocol = object::text(port, &["protocol"]);
-        if !protocols.contains(&protocol) {
-            errors.push(FieldError::not_supported(format!("{path}.protocol"), protocol, &protocols));
-        }
-        if !pairs.insert((protocol, number)) {
-            errors.push(FieldError::duplicate(path.clone(), json!({ "port": number, "protocol": protocol })));
-        }
-        match port.get("targetPort") {
-            Some(Value::Number(target)) => {
-                let target = target.as_i64().unwrap_or(0);
-                let faults = validate::port_number_faults(target);
-                errors.extend(
-                    faults
-                        .into_iter()
-                        .map(|fault| FieldError::invalid(format!("{path}.targetPort"), target, fault)),
-                );
-            }
-            Some(Value::String(target)) => {
-                let faults = validate::port_name_faults(target);
-                errors.extend(
-                    faults.into_iter().map(|fault| {
-                        FieldError::invalid(format!("{path}.targetPort"), target.as_str(), fault)
-                    }),
-                );
-            }
-            _ => (),
-        }
-        let Some(node_port) = object::integer(port, &["nodePort"]).filter(|number| *number != 0) else {
-            continue;
-        };
-        if !has_node_ports(kind) {
-            let detail = format!("may not be used when `type` is '{kind}'");
-            errors.push(FieldError::forbidden(format!("{path}.nodePort"), detail));
-        } else if !node_ports.insert((protocol, node_port)) {
-            errors.push(FieldError::duplicate(format!("{path}.nodePort"), node_port));
+/// Takes the node ports of a type that has none any more, unless there are new ones among them: those are a fault.
+fn drop_node_ports(spec: &mut Map<String, Value>, old: &Value) {
+    let were = node_ports(object::list(old, &["spec", "ports"]));
+    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return };
+    if node_ports(ports).is_subset(&were) {
+        for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+            port.remove("nodePort");
         }
     }
 }
 
-/// A cluster IP stays as long as the Service is of a type that has one.
-fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let kind = |service: &Value| has_cluster_ip(object::text(service, &["spec", "type"]));
-    let was = object::text(old, &["spec", "clusterIP"]);
-    let is = object::text(new, &["spec", "clusterIP"]);
-    if !kind(new) || !kind(old) || was.is_empty() || is == was {
-        return Vec::new();
-    }
-    let ips = object::at(new, &["spec", "clusterIPs"]).cloned().unwrap_or_else(|| json!([is]));
-    vec![FieldError::invalid("spec.clusterIPs[0]", ips, "may not change once set")]
+fn node_ports(ports: &[Value]) -> BTreeSet<i64> {
+    ports.iter().filter_map(node_port).collect()
+}
+
+fn node_port(port: &Value) -> Option<i64> {
+    object::integer(port, &["nodePort"]).filter(|number| *number != 0)
 }
 
 #[cfg(test)]
@@ -307,7 +192,7 @@ mod tests {
         crate::defaults::apply(&resources, row, &mut service);
         assert_eq!(once, service);
         let mut lines = vec![service["spec"].to_string()];
-        lines.extend(validate(&service).iter().map(ToString::to_string));
+        lines.extend(validate::validate(&service).iter().map(ToString::to_string));
         expect.assert_eq(&lines.join("\n"));
     }
 
@@ -352,5 +237,39 @@ mod tests {
                 {"internalTrafficPolicy":"Cluster","sessionAffinity":"None","type":"ClusterIP"}
                 spec.ports: Required value"#]],
         );
+    }
+
+    /// The node ports that an update of a Service with two ports leaves, in the order of its ports.
+    fn check_node_ports(new: Value, expect: Expect) {
+        let old = json!({ "spec": { "type": "NodePort", "ports": [
+            { "name": "web", "port": 80, "protocol": "TCP", "nodePort": 30080 },
+            { "name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053 },
+        ] } });
+        let mut service = json!({ "spec": new });
+        prepare_update(&mut service, &old);
+        let ports = object::list(&service, &["spec", "ports"]).iter();
+        let shown = ports.map(|port| node_port(port).map_or("-".to_owned(), |number| number.to_string()));
+        expect.assert_eq(&shown.collect::<Vec<_>>().join(" "));
+    }
+
+    #[test]
+    fn node_ports_stay_with_the_names_of_ports() {
+        let of_two = |kind: &str, web: Value, dns: Value| json!({ "type": kind, "ports": [web, dns] });
+        let (web, dns) = (json!({ "name": "web", "port": 80 }), json!({ "name": "dns", "port": 53 }));
+        check_node_ports(of_two("NodePort", web.clone(), dns.clone()), expect!["30080 30053"]);
+        check_node_ports(of_two("LoadBalancer", web.clone(), dns.clone()), expect!["30080 30053"]);
+        // Another port under the same name, and the old one under another.
+        let moved =
+            of_two("NodePort", json!({ "name": "web", "port": 8080 }), json!({ "name": "new", "port": 80 }));
+        check_node_ports(moved, expect!["30080 -"]);
+        // What was the one's is asked for by the other.
+        let taken = of_two("NodePort", web.clone(), json!({ "name": "dns", "port": 53, "nodePort": 30080 }));
+        check_node_ports(taken, expect!["- 30080"]);
+        let unwanted =
+            json!({ "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [web] });
+        check_node_ports(unwanted, expect!["-"]);
+        let given = |number: i64| json!({ "name": "web", "port": 80, "nodePort": number });
+        check_node_ports(of_two("ClusterIP", given(30080), dns.clone()), expect!["- -"]);
+        check_node_ports(of_two("ClusterIP", given(30081), dns), expect!["30081 -"]);
     }
 }

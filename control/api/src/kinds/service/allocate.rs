@@ -3,7 +3,7 @@
 //! Both are found from the other Services, so that there is no second record of them that could be wrong. The search
 //! starts at a place computed from the Service's uid: neighbours do not crowd, and a repeated run gives the same.
 
-use super::{NONE, has_cluster_ip, has_node_ports};
+use super::{NONE, has_cluster_ip, has_node_ports, node_port};
 use crate::error::ApiError;
 use crate::object;
 use crate::validate::FieldError;
@@ -31,7 +31,7 @@ pub(super) fn allocate(
     for other in others.filter(|other| uid.is_empty() || object::uid(other) != uid) {
         taken_ips.insert(object::text(&other, &["spec", "clusterIP"]).to_owned());
         for port in object::list(&other, &["spec", "ports"]) {
-            taken_ports.extend(node_port_of(port));
+            taken_ports.extend(node_port(port));
         }
     }
     let mut errors = Vec::new();
@@ -125,10 +125,6 @@ fn seed(service: &Value) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn node_port_of(port: &Value) -> Option<i64> {
-    object::integer(port, &["nodePort"]).filter(|number| *number != 0)
-}
-
 fn node_ports(service: &mut Value, taken: &mut BTreeSet<i64>, errors: &mut Vec<FieldError>) {
     let wants_ports = object::text(service, &["spec", "type"]) == "NodePort"
         || object::flag(service, &["spec", "allocateLoadBalancerNodePorts"]);
@@ -137,7 +133,7 @@ fn node_ports(service: &mut Value, taken: &mut BTreeSet<i64>, errors: &mut Vec<F
     let Some(ports) = ports else { return };
     let mut own = BTreeSet::new();
     for (index, port) in ports.iter().enumerate() {
-        let Some(number) = node_port_of(port) else { continue };
+        let Some(number) = node_port(port) else { continue };
         let path = format!("spec.ports[{index}].nodePort");
         if !NODE_PORTS.contains(&number) {
             let detail = "provided port is not in the valid range. The range of valid ports is 30000-32767";
@@ -150,7 +146,7 @@ fn node_ports(service: &mut Value, taken: &mut BTreeSet<i64>, errors: &mut Vec<F
     taken.extend(own);
     let mut given: Vec<(i64, Value)> = Vec::new();
     for (index, port) in ports.iter_mut().enumerate() {
-        if node_port_of(port).is_some() || !wants_ports {
+        if node_port(port).is_some() || !wants_ports {
             continue;
         }
         // One number serves TCP and UDP of the same port, as upstream gives it out.
@@ -246,7 +242,7 @@ mod tests {
         let ips: BTreeSet<&str> =
             all.iter().map(|service| object::text(service, &["spec", "clusterIP"])).collect();
         let ports: BTreeSet<i64> =
-            all.iter().filter_map(|service| node_port_of(&service["spec"]["ports"][0])).collect();
+            all.iter().filter_map(|service| node_port(&service["spec"]["ports"][0])).collect();
         assert_eq!((ips.len(), ports.len()), (1000, 1000));
     }
 }
