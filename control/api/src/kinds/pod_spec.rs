@@ -1,6 +1,9 @@
 //! What Pods and pod templates share: defaults, and checks of a pod's spec.
 
+mod affinity;
 mod container;
+mod downward;
+mod lifecycle;
 mod volume;
 
 use crate::object;
@@ -70,11 +73,17 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
     if object::list(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
+    let grace_secs = object::integer(spec, &["terminationGracePeriodSeconds"]);
     let mut names = BTreeSet::new();
     for list in CONTAINER_LISTS {
         for (index, one) in object::list(spec, &[list]).iter().enumerate() {
             let path = format!("{path}.{list}[{index}]");
             container::validate(one, &path, &volumes, &mut errors);
+            if list != "initContainers" || object::text(one, &["restartPolicy"]) == "Always" {
+                lifecycle::validate(one, grace_secs, &path, &mut errors);
+            } else {
+                lifecycle::forbid(one, &path, &mut errors);
+            }
             let name = object::text(one, &["name"]);
             if !name.is_empty() && !names.insert(name) {
                 errors.push(FieldError::duplicate(format!("{path}.name"), name));
@@ -117,10 +126,31 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
     for (index, toleration) in object::list(spec, &["tolerations"]).iter().enumerate() {
         validate_toleration(toleration, &format!("{path}.tolerations[{index}]"), &mut errors);
     }
+    if let Some(value) = object::at(spec, &["affinity"]) {
+        affinity::validate(value, &format!("{path}.affinity"), &mut errors);
+    }
+    scheduling_gates(
+        object::list(spec, &["schedulingGates"]),
+        &format!("{path}.schedulingGates"),
+        &mut errors,
+    );
     if object::at(spec, &["securityContext"]).is_none() {
         errors.push(FieldError::required(format!("{path}.securityContext"), ""));
     }
     errors
+}
+
+fn scheduling_gates(gates: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+    let mut names = BTreeSet::new();
+    for (index, gate) in gates.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let name = object::text(gate, &["name"]);
+        let faults = validate::qualified_name_faults(name);
+        errors.extend(faults.into_iter().map(|fault| FieldError::invalid(path.as_str(), name, fault)));
+        if !names.insert(name) {
+            errors.push(FieldError::duplicate(path, name));
+        }
+    }
 }
 
 /// A fault when a text is set and none of `allowed`.
@@ -228,6 +258,182 @@ mod tests {
                 spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"
                 spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
                 spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys""#]],
+        );
+    }
+
+    /// Faults of a spec with these containers, init containers or other fields, and nothing else wrong.
+    fn check_part(part: Value, expect: Expect) {
+        let container = json!({ "name": "c", "image": "c" });
+        let mut spec =
+            json!({ "securityContext": {}, "terminationGracePeriodSeconds": 30, "containers": [container] });
+        for (key, value) in part.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        for list in CONTAINER_LISTS {
+            for one in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                one["image"] = "i".into();
+            }
+        }
+        check(&spec, expect);
+    }
+
+    #[test]
+    fn an_init_container_is_neither_probed_nor_hooked_unless_it_stays() {
+        let probed = |policy: Value| {
+            json!({ "name": "i", "restartPolicy": policy, "readinessProbe": { "tcpSocket": { "port": 80 } },
+                "livenessProbe": { "tcpSocket": { "port": 80 } }, "startupProbe": { "tcpSocket": { "port": 80 } },
+                "lifecycle": { "preStop": { "sleep": { "seconds": 1 } } } })
+        };
+        check_part(json!({ "initContainers": [probed(json!("Always"))] }), expect![""]);
+        check_part(
+            json!({ "initContainers": [probed(Value::Null)] }),
+            expect![[r#"
+            spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always
+            spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
+            spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
+            spec.initContainers[0].startupProbe: Forbidden: may not be set for init containers without restartPolicy=Always"#]],
+        );
+        check_part(
+            json!({ "initContainers": [{ "name": "i", "restartPolicy": "Sometimes" }],
+                "containers": [{ "name": "c", "restartPolicyRules": [{ "action": "Restart" }] }] }),
+            expect![[r#"
+                spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used
+                spec.initContainers[0].restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure""#]],
+        );
+    }
+
+    #[test]
+    fn hooks_probes_variables_and_mounts_are_looked_into() {
+        check_part(
+            json!({ "containers": [{ "name": "c",
+                "livenessProbe": { "httpGet": { "port": 80, "scheme": "FOO" } },
+                "lifecycle": { "preStop": { "sleep": { "seconds": -5 } }, "postStart": { "sleep": { "seconds": 31 } } } }] }),
+            expect![[r#"
+                spec.containers[0].livenessProbe.httpGet.scheme: Unsupported value: "FOO": supported values: "HTTP", "HTTPS"
+                spec.containers[0].lifecycle.postStart.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)
+                spec.containers[0].lifecycle.preStop.sleep: Invalid value: -5: must be non-negative and less than terminationGracePeriodSeconds (30)"#]],
+        );
+        check_part(
+            json!({ "volumes": [{ "name": "v", "emptyDir": {} }], "containers": [{ "name": "c",
+                "env": [
+                    { "name": "A", "valueFrom": { "resourceFieldRef": { "resource": "foo" } } },
+                    { "name": "B", "valueFrom": { "resourceFieldRef": { "resource": "limits.cpu", "divisor": "2" } } },
+                    { "name": "C", "valueFrom": { "resourceFieldRef": { "resource": "limits.memory", "divisor": "1Mi" } } },
+                    { "name": "D", "valueFrom": { "fieldRef": { "fieldPath": "status.phase" } } },
+                    { "name": "E", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels['a b']" } } },
+                    { "name": "F", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels['a']" } } },
+                    { "name": "G", "valueFrom": { "fieldRef": { "fieldPath": "spec['a']" } } },
+                ],
+                "volumeMounts": [{ "name": "v", "mountPath": "/a", "subPath": "a", "subPathExpr": "/$(A)" }] }] }),
+            expect![[r#"
+                spec.containers[0].env[0].valueFrom.resourceFieldRef.resource: Unsupported value: "foo": supported values: "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"
+                spec.containers[0].env[1].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.cpu": only divisor's values 1m and 1 are supported with the cpu resource
+                spec.containers[0].env[3].valueFrom.fieldRef.fieldPath: Unsupported value: "status.phase": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
+                spec.containers[0].env[4].valueFrom.fieldRef: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.containers[0].env[6].valueFrom.fieldRef.fieldPath: Invalid value: "spec['a']": error converting fieldPath: field label does not support subscript: spec['a']
+                spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "/$(A)": subPathExpr and subPath are mutually exclusive
+                spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "/$(A)": must be a relative path"#]],
+        );
+    }
+
+    #[test]
+    fn affinity_is_looked_into() {
+        let required = |terms: Value| {
+            json!({ "affinity": { "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } } })
+        };
+        check_part(
+            required(json!([])),
+            expect![
+                "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term"
+            ],
+        );
+        check_part(
+            required(json!([{ "matchExpressions": [
+                { "key": "a", "operator": "Foo" }, { "key": "a", "operator": "In" }, { "key": "a", "operator": "Gt" },
+                { "key": "a", "operator": "Exists", "values": ["x"] }, { "key": "", "operator": "Exists" },
+                { "key": "a", "operator": "In", "values": ["a b"] }, { "key": "a", "operator": "Lt", "values": ["4"] },
+            ] }, { "matchFields": [
+                { "key": "metadata.name", "operator": "In", "values": ["n"] }, { "key": "spec", "operator": "Exists" },
+                { "key": "metadata.name", "operator": "In", "values": [] },
+            ] }])),
+            expect![[r#"
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator: Invalid value: "Foo": not a valid selector operator
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[1].values: Required value: must be specified when `operator` is 'In' or 'NotIn'
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[2].values: Required value: must be specified single value when `operator` is 'Lt' or 'Gt'
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[3].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[4].key: Invalid value: "": name part must be non-empty
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[4].key: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[5].values[0]: Invalid value: "a b": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[1].matchFields[1].operator: Invalid value: "Exists": not a valid selector operator
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[1].matchFields[1].key: Invalid value: "spec": not a valid field selector key
+                spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[1].matchFields[2].values: Required value: must be only one value when `operator` is 'In' or 'NotIn' for node field selector"#]],
+        );
+        let term = json!({ "topologyKey": "", "labelSelector": { "matchExpressions": [{ "key": "a", "operator": "Gt", "values": ["1"] }] } });
+        check_part(
+            json!({ "affinity": {
+                "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [
+                    { "weight": 101, "preference": { "matchExpressions": [{ "key": "a", "operator": "In", "values": ["a b"] }] } },
+                    { "weight": 1, "preference": {} } ] },
+                "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "kubernetes.io/hostname" }, term] },
+                "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 0, "podAffinityTerm": { "topologyKey": "a" } }] },
+            } }),
+            expect![[r#"
+                spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 101: must be in the range 1-100
+                spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[1].labelSelector.matchExpressions[0].operator: Invalid value: "Gt": not a valid selector operator
+                spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[1].topologyKey: Required value: can not be empty
+                spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[1].topologyKey: Invalid value: "": name part must be non-empty
+                spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[1].topologyKey: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100"#]],
+        );
+    }
+
+    #[test]
+    fn files_stay_below_their_volume_and_name_what_there_is() {
+        let field = |path: &str, field: &str| json!({ "path": path, "fieldRef": { "fieldPath": field } });
+        check_part(
+            json!({ "volumes": [
+                { "name": "a", "downwardAPI": { "items": [
+                    field("../x", "metadata.name"), field("/x", "spec.foo"), field("x", "spec.nodeName"), { "path": "" },
+                    { "path": "cpu", "mode": 1000, "resourceFieldRef": { "resource": "limits.cpu" } },
+                    field("labels", "metadata.labels"),
+                ] } },
+                { "name": "b", "projected": { "sources": [
+                    { "configMap": { "items": [{ "key": "a", "path": "/a" }] } },
+                    { "secret": { "name": "s", "items": [{ "key": "", "path": "..a" }, { "key": "b", "path": "same" }] } },
+                    { "downwardAPI": { "items": [field("same", "metadata.uid")] } },
+                    { "secret": { "name": "s" }, "configMap": { "name": "c" } },
+                    { "serviceAccountToken": { "path": "../t", "expirationSeconds": 60 } },
+                ] } },
+            ] }),
+            expect![[r#"
+                spec.volumes[0].downwardAPI.path: Invalid value: "../x": must not contain '..'
+                spec.volumes[0].downwardAPI.path: Invalid value: "/x": must be a relative path
+                spec.volumes[0].downwardAPI.fieldRef.fieldPath: Invalid value: "spec.foo": error converting fieldPath: field label not supported: spec.foo
+                spec.volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: "spec.nodeName": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"
+                spec.volumes[0].downwardAPI.path: Required value
+                spec.volumes[0].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required
+                spec.volumes[0].downwardAPI.mode: Invalid value: 1000: must be a number between 0 and 0777 (octal), both inclusive
+                spec.volumes[0].downwardAPI.resourceFieldRef.containerName: Required value
+                spec.volumes[1].projected.sources[0].configMap.name: Required value
+                spec.volumes[1].projected.sources[0].configMap.items[0].path: Invalid value: "/a": must be a relative path
+                spec.volumes[1].projected.sources[1].secret.items[0].key: Required value
+                spec.volumes[1].projected.sources[1].secret.items[0].path: Invalid value: "..a": must not start with '..'
+                spec.volumes[1].projected: Invalid value: "same": conflicting duplicate paths
+                spec.volumes[1].projected.sources[3]: Forbidden: may not specify more than 1 volume type per source
+                spec.volumes[1].projected.sources[4].serviceAccountToken.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes
+                spec.volumes[1].projected.path: Invalid value: "../t": must not contain '..'"#]],
+        );
+    }
+
+    #[test]
+    fn gates_have_names_of_their_own() {
+        check_part(
+            json!({ "schedulingGates": [{ "name": "a/b" }, { "name": "a/b" }, { "name": "" }] }),
+            expect![[r#"
+                spec.schedulingGates[1]: Duplicate value: "a/b"
+                spec.schedulingGates[2]: Invalid value: "": name part must be non-empty
+                spec.schedulingGates[2]: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"#]],
         );
     }
 }

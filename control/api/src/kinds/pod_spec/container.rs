@@ -1,5 +1,6 @@
 //! Checks of one container.
 
+use super::downward::{self, Reader};
 use super::one_of;
 use crate::object;
 use crate::validate::{self, FieldError};
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// Faults of a container at `path`, in a pod with these volumes.
+/// Faults of a container at `path`, in a pod with these volumes; how it is probed and hooked is not looked at.
 pub(super) fn validate(
     container: &Value,
     path: &str,
@@ -41,20 +42,11 @@ pub(super) fn validate(
     }
     mounts(object::list(container, &["volumeMounts"]), &format!("{path}.volumeMounts"), volumes, errors);
     resources(container, &format!("{path}.resources"), errors);
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(value) = object::at(container, &[probe]) {
-            validate_probe(value, &format!("{path}.{probe}"), probe != "readinessProbe", errors);
-        }
-    }
-    for hook in ["postStart", "preStop"] {
-        if let Some(value) = object::at(container, &["lifecycle", hook]) {
-            handler(
-                value,
-                &["exec", "httpGet", "tcpSocket", "sleep"],
-                &format!("{path}.lifecycle.{hook}"),
-                errors,
-            );
-        }
+    one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
+    let has_rules = !object::list(container, &["restartPolicyRules"]).is_empty();
+    if has_rules && object::text(container, &["restartPolicy"]).is_empty() {
+        let detail = "must specify restartPolicy when restart rules are used";
+        errors.push(FieldError::required(format!("{path}.restartPolicy"), detail));
     }
 }
 
@@ -87,7 +79,7 @@ fn ports(ports: &[Value], path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn port_number(number: i64, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn port_number(number: i64, path: &str, errors: &mut Vec<FieldError>) {
     let faults = validate::port_number_faults(number);
     errors.extend(faults.into_iter().map(|fault| FieldError::invalid(path, number, fault)));
 }
@@ -139,14 +131,7 @@ fn env(variable: &Value, path: &str, errors: &mut Vec<FieldError>) {
             "may not have more than one field specified at a time",
         ));
     }
-    if let Some(field) = object::at(source, &["fieldRef"]) {
-        field_ref(field, &format!("{path}.fieldRef"), errors);
-    }
-    if let Some(reference) = object::at(source, &["resourceFieldRef"])
-        && object::text(reference, &["resource"]).is_empty()
-    {
-        errors.push(FieldError::required(format!("{path}.resourceFieldRef.resource"), ""));
-    }
+    downward::references(source, Reader::Environment, &path, errors);
     for kind in ["configMapKeyRef", "secretKeyRef"] {
         if let Some(reference) = object::at(source, &[kind]) {
             let path = format!("{path}.{kind}");
@@ -163,34 +148,6 @@ fn env(variable: &Value, path: &str, errors: &mut Vec<FieldError>) {
                 );
             }
         }
-    }
-}
-
-fn field_ref(reference: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    const PLAIN: [&str; 9] = [
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.uid",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    ];
-    let field = object::text(reference, &["fieldPath"]);
-    if field.is_empty() {
-        errors.push(FieldError::required(format!("{path}.fieldPath"), ""));
-        return;
-    }
-    let of_map = |map: &str| {
-        field
-            .strip_prefix(map)
-            .is_some_and(|rest| rest.starts_with("['") && rest.ends_with("']") && rest.len() > 4)
-    };
-    if !PLAIN.contains(&field) && !of_map("metadata.labels") && !of_map("metadata.annotations") {
-        let detail = format!("error converting fieldPath: field label not supported: {field}");
-        errors.push(FieldError::invalid(format!("{path}.fieldPath"), field, detail));
     }
 }
 
@@ -241,7 +198,13 @@ fn mounts(mounts: &[Value], path: &str, volumes: &BTreeSet<&str>, errors: &mut V
         } else if !places.insert(place) {
             errors.push(FieldError::invalid(format!("{path}.mountPath"), place, "must be unique"));
         }
-        super::volume::relative(object::text(mount, &["subPath"]), &format!("{path}.subPath"), errors);
+        let [part, expression] = ["subPath", "subPathExpr"].map(|key| object::text(mount, &[key]));
+        if !part.is_empty() && !expression.is_empty() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            errors.push(FieldError::invalid(format!("{path}.subPathExpr"), expression, detail));
+        }
+        super::volume::relative(part, &format!("{path}.subPath"), errors);
+        super::volume::relative(expression, &format!("{path}.subPathExpr"), errors);
     }
 }
 
@@ -277,57 +240,5 @@ fn resource_name(name: &str, path: &str, errors: &mut Vec<FieldError>) {
     if !name.contains('/') && !is_standard {
         errors.push(FieldError::invalid(path, name, "must be a standard resource type or fully qualified"));
         errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
-    }
-}
-
-fn validate_probe(probe: &Value, path: &str, succeeds_once: bool, errors: &mut Vec<FieldError>) {
-    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], path, errors);
-    for key in
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
-    {
-        if let Some(number) = object::integer(probe, &[key]).filter(|number| *number < 0) {
-            errors.push(FieldError::invalid(format!("{path}.{key}"), number, validate::NEGATIVE));
-        }
-    }
-    if let Some(number) = object::integer(probe, &["successThreshold"])
-        && succeeds_once
-        && number != 1
-    {
-        errors.push(FieldError::invalid(format!("{path}.successThreshold"), number, "must be 1"));
-    }
-}
-
-/// Exactly one of `kinds`, and that one complete.
-fn handler(value: &Value, kinds: &[&str], path: &str, errors: &mut Vec<FieldError>) {
-    let mut given = kinds.iter().filter(|kind| object::at(value, &[kind]).is_some());
-    match given.next().copied() {
-        None => errors.push(FieldError::required(path, "must specify a handler type")),
-        Some("exec") => {
-            if object::list(value, &["exec", "command"]).is_empty() {
-                errors.push(FieldError::required(format!("{path}.exec.command"), ""));
-            }
-        }
-        Some("sleep") => (),
-        Some(kind) => {
-            let path = format!("{path}.{kind}.port");
-            match object::at(value, &[kind, "port"]) {
-                Some(Value::Number(number)) => port_number(number.as_i64().unwrap_or(0), &path, errors),
-                Some(Value::String(name)) => {
-                    let faults = validate::port_name_faults(name);
-                    errors.extend(
-                        faults
-                            .into_iter()
-                            .map(|fault| FieldError::invalid(path.as_str(), name.as_str(), fault)),
-                    );
-                }
-                _ => errors.push(FieldError::required(path, "")),
-            }
-        }
-    }
-    for kind in given {
-        errors.push(FieldError::forbidden(
-            format!("{path}.{kind}"),
-            "may not specify more than 1 handler type",
-        ));
     }
 }

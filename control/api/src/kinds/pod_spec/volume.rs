@@ -1,5 +1,6 @@
 //! Checks of a pod's volumes.
 
+use super::downward::{self, Reader};
 use crate::object;
 use crate::validate::{self, FieldError};
 use serde_json::Value;
@@ -78,18 +79,114 @@ fn source_faults(kind: &str, source: &Value, path: &str, errors: &mut Vec<FieldE
     if matches!(kind, "configMap" | "secret" | "downwardAPI" | "projected") {
         mode(source, "defaultMode", path, errors);
     }
-    if matches!(kind, "configMap" | "secret") {
-        for (index, item) in object::list(source, &["items"]).iter().enumerate() {
-            let path = format!("{path}.items[{index}]");
-            if object::text(item, &["key"]).is_empty() {
-                errors.push(FieldError::required(format!("{path}.key"), ""));
+    match kind {
+        "configMap" | "secret" => keys(source, path, errors),
+        "downwardAPI" => own_fields(source, path, errors),
+        "projected" => projected(source, path, errors),
+        _ => (),
+    }
+}
+
+/// The keys of a ConfigMap or Secret that become files.
+fn keys(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for (index, item) in object::list(source, &["items"]).iter().enumerate() {
+        let path = format!("{path}.items[{index}]");
+        if object::text(item, &["key"]).is_empty() {
+            errors.push(FieldError::required(format!("{path}.key"), ""));
+        }
+        file(item, &path, errors);
+    }
+}
+
+/// The fields of the pod that become files. Upstream does not say which of the items is at fault.
+fn own_fields(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for item in object::list(source, &["items"]) {
+        file(item, path, errors);
+        match ["fieldRef", "resourceFieldRef"].map(|kind| object::at(item, &[kind]).is_some()) {
+            [true, true] => {
+                let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                errors.push(FieldError::invalid(path, "resource", detail));
             }
-            if object::text(item, &["path"]).is_empty() {
+            [false, false] => {
+                let detail = "one of fieldRef and resourceFieldRef is required";
+                errors.push(FieldError::required(path, detail));
+            }
+            _ => (),
+        }
+        downward::references(item, Reader::Volume, path, errors);
+    }
+}
+
+/// Several sources in one folder: no two of them may write the same file. A source of no kind writes none.
+fn projected(volume: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut files = BTreeSet::new();
+    for (index, source) in object::list(volume, &["sources"]).iter().enumerate() {
+        let source_path = format!("{path}.sources[{index}]");
+        for kind in ["secret", "configMap"] {
+            let Some(given) = object::at(source, &[kind]) else { continue };
+            let kind_path = format!("{source_path}.{kind}");
+            let name = object::text(given, &["name"]);
+            if name.is_empty() {
+                errors.push(FieldError::required(format!("{kind_path}.name"), ""));
+            }
+            keys(given, &kind_path, errors);
+            errors.extend(conflicts(given, &mut files).map(|_| conflict(path, name)));
+        }
+        if let Some(given) = object::at(source, &["downwardAPI"]) {
+            own_fields(given, &format!("{source_path}.downwardAPI"), errors);
+            errors.extend(conflicts(given, &mut files).map(|file| conflict(path, file)));
+        }
+        if let Some(token) = object::at(source, &["serviceAccountToken"]) {
+            errors.extend(expiration_fault(token, &format!("{source_path}.serviceAccountToken")));
+            // Upstream does not say of which source the path is.
+            let file = object::text(token, &["path"]);
+            if file.is_empty() {
                 errors.push(FieldError::required(format!("{path}.path"), ""));
             }
-            relative(object::text(item, &["path"]), &format!("{path}.path"), errors);
-            mode(item, "mode", &path, errors);
+            below(file, &format!("{path}.path"), errors);
         }
+        if source.as_object().is_some_and(|source| source.len() > 1) {
+            let detail = "may not specify more than 1 volume type per source";
+            errors.push(FieldError::forbidden(source_path, detail));
+        }
+    }
+}
+
+/// The files of a source that an earlier one has.
+fn conflicts<'a>(source: &'a Value, files: &mut BTreeSet<&'a str>) -> impl Iterator<Item = &'a str> {
+    let paths = object::list(source, &["items"]).iter().map(|item| object::text(item, &["path"]));
+    paths.filter(move |path| !path.is_empty() && !files.insert(path))
+}
+
+fn conflict(path: &str, value: &str) -> FieldError {
+    FieldError::invalid(path, value, "conflicting duplicate paths")
+}
+
+fn expiration_fault(token: &Value, path: &str) -> Option<FieldError> {
+    let seconds = object::integer(token, &["expirationSeconds"]).unwrap_or(0);
+    let detail = match seconds {
+        ..600 => "may not specify a duration less than 10 minutes",
+        600..=0x1_0000_0000 => return None,
+        _ => "may not specify a duration larger than 2^32 seconds",
+    };
+    Some(FieldError::invalid(format!("{path}.expirationSeconds"), seconds, detail))
+}
+
+/// Where a file of a volume is, and who may do what with it.
+fn file(item: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let file = object::text(item, &["path"]);
+    if file.is_empty() {
+        errors.push(FieldError::required(format!("{path}.path"), ""));
+    }
+    below(file, &format!("{path}.path"), errors);
+    mode(item, "mode", path, errors);
+}
+
+/// Faults of a file's path: it stays below its volume, and names nothing that the volume keeps for itself.
+fn below(text: &str, path: &str, errors: &mut Vec<FieldError>) {
+    relative(text, path, errors);
+    if text.starts_with("..") && !text.starts_with("../") {
+        errors.push(FieldError::invalid(path, text, "must not start with '..'"));
     }
 }
 
