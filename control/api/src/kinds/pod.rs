@@ -7,7 +7,7 @@ use crate::resource::{Resource, Strategy, Subresource};
 use crate::validate::{self, FieldError};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const ROW: Resource = Resource {
     kind: Cow::Borrowed("Pod"),
@@ -168,7 +168,7 @@ fn validate(pod: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Of a pod's spec only images, an earlier deadline and further tolerations may change.
+/// Of a pod's spec only images, an earlier deadline, further tolerations and fewer gates may change.
 fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     const SAID: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
         `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
@@ -198,16 +198,16 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         }
         _ => (),
     }
-    let lost = object::list(old_spec, &["tolerations"])
-        .iter()
-        .any(|toleration| !object::list(&new["spec"], &["tolerations"]).contains(toleration));
-    if lost {
+    let tolerations = |spec| object::list(spec, &["tolerations"]).iter().map(toleration_but_seconds);
+    let kept: BTreeSet<_> = tolerations(&new["spec"]).collect();
+    if !tolerations(old_spec).all(|toleration| kept.contains(&toleration)) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden("spec.tolerations", detail));
     }
+    errors.extend(added_gates(&new["spec"], old_spec));
     let negative = object::integer(old_spec, &["terminationGracePeriodSeconds"]).is_some_and(|secs| secs < 0);
     let map = object::map_mut(&mut munged, &[]);
-    for key in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"] {
+    for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates", "terminationGracePeriodSeconds"] {
         if key == "terminationGracePeriodSeconds"
             && !(negative && map.get(key).and_then(Value::as_i64) == Some(1))
         {
@@ -222,6 +222,25 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         errors.push(FieldError::forbidden("spec", SAID));
     }
     errors
+}
+
+/// What of a toleration an update has to leave.
+fn toleration_but_seconds(toleration: &Value) -> [&str; 4] {
+    ["key", "operator", "value", "effect"].map(|key| object::text(toleration, &[key]))
+}
+
+/// Faults of gates that an update adds; it may only take them away.
+fn added_gates(new: &Value, old: &Value) -> Vec<FieldError> {
+    let names =
+        |spec| object::list(spec, &["schedulingGates"]).iter().map(|gate| object::text(gate, &["name"]));
+    let were: BTreeSet<&str> = names(old).collect();
+    let added = names(new).enumerate().filter(|(_, name)| !were.contains(name));
+    added
+        .map(|(index, name)| {
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            FieldError::forbidden(format!("spec.schedulingGates[{index}].name"), detail)
+        })
+        .collect()
 }
 
 /// A pod that no node has, or that has ended, goes at once.
@@ -245,6 +264,7 @@ mod tests {
             "containers": [{ "name": "a", "image": "a:1" }],
             "tolerations": [{ "key": "k", "operator": "Exists" }],
             "terminationGracePeriodSeconds": 30, "nodeName": "n",
+            "schedulingGates": [{ "name": "a" }, { "name": "b" }],
         } })
     }
 
@@ -269,6 +289,19 @@ mod tests {
             |pod| pod["spec"]["tolerations"] = json!([]),
             expect![
                 "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+            ],
+        );
+        check_update(|pod| pod["spec"]["tolerations"][0]["tolerationSeconds"] = 5.into(), expect![""]);
+        check_update(
+            |pod| pod["spec"]["tolerations"] = json!([{ "key": "k", "operator": "Exists" }, { "key": "l" }]),
+            expect![""],
+        );
+        check_update(|pod| pod["spec"]["schedulingGates"] = json!([{ "name": "b" }]), expect![""]);
+        check_update(|pod| drop(pod["spec"].as_object_mut().unwrap().remove("schedulingGates")), expect![""]);
+        check_update(
+            |pod| pod["spec"]["schedulingGates"] = json!([{ "name": "a" }, { "name": "c" }]),
+            expect![
+                "spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'c'"
             ],
         );
         check_update(
