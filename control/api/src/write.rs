@@ -68,7 +68,7 @@ pub fn prepare_create(
     mut object: Value,
     context: &WriteContext,
 ) -> Result<Prepared, ApiError> {
-    if !object::resource_version(&object).is_empty() {
+    if !matches!(object::resource_version(&object), "" | "0") {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
     set_type(resource, &mut object);
@@ -449,6 +449,14 @@ mod tests {
             let error = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap_err();
             expect.assert_eq(&error.message);
         }
+    }
+
+    #[test]
+    fn a_create_may_name_the_resource_version_of_nothing() {
+        let (resources, row, mut object) = deployment();
+        object["metadata"]["resourceVersion"] = "0".into();
+        let created = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap().object;
+        assert_eq!(object::resource_version(&created), "");
     }
 
     #[test]
