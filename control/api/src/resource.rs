@@ -88,6 +88,8 @@ pub struct Strategy {
     pub validate: fn(&Value) -> Vec<FieldError>,
     /// Every fault of a change: (new, old).
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// Every fault of what a write of `status` makes of an object.
+    pub validate_status: fn(&Value) -> Vec<FieldError>,
     /// Things that are accepted, and deserve a `Warning:` header.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Gives out what must be unique in the cluster (cluster IPs, node ports); called with all others of the kind.
@@ -137,6 +139,7 @@ impl Strategy {
         prepare_status: |_, _| (),
         validate: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
+        validate_status: |_| Vec::new(),
         warnings: |_| Vec::new(),
         allocate: None,
         delete_grace: |_, _| None,

@@ -137,6 +137,9 @@ pub fn prepare_update(
     if matches!(subresource, None | Some(Subresource::Scale)) {
         errors.extend((resource.strategy.validate_update)(&new, old));
     }
+    if subresource == Some(Subresource::Status) {
+        errors.extend((resource.strategy.validate_status)(&new));
+    }
     if !errors.is_empty() {
         return Err(invalid(resource, &new, &errors));
     }

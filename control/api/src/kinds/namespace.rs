@@ -2,6 +2,7 @@
 
 use crate::object;
 use crate::resource::{NameRule, Resource, Scope, Strategy, Subresource};
+use crate::validate::FieldError;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -18,6 +19,7 @@ pub(super) const ROW: Resource = Resource {
         default,
         prepare_create,
         prepare_update,
+        validate_status,
         mark_deleted,
         delete_collection: false,
         ..Strategy::PLAIN
@@ -53,8 +55,50 @@ fn prepare_update(new: &mut Value, old: &Value) {
     }
 }
 
+/// A namespace ends by being deleted, and by nothing else.
+fn validate_status(namespace: &Value) -> Vec<FieldError> {
+    let phase = object::text(namespace, &["status", "phase"]);
+    let (shall, detail) = match object::at(namespace, &["metadata", "deletionTimestamp"]) {
+        None => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+        Some(_) => ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+    };
+    if phase == shall { Vec::new() } else { vec![FieldError::invalid("status.Phase", phase, detail)] }
+}
+
 fn mark_deleted(namespace: &mut Value) -> bool {
     let status = object::map_mut(namespace, &["status"]);
     status.insert("phase".to_owned(), "Terminating".into());
     !object::list(namespace, &["spec", "finalizers"]).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    #[test]
+    fn the_phase_follows_the_deletion() {
+        let check = |meta: Value, phase: &str, expect: Expect| {
+            let namespace = json!({ "metadata": meta, "status": { "phase": phase } });
+            let texts: Vec<String> = validate_status(&namespace).iter().map(ToString::to_string).collect();
+            expect.assert_eq(&texts.join("\n"));
+        };
+        let deleted = json!({ "deletionTimestamp": "2026-01-02T03:04:05Z" });
+        check(json!({}), "Active", expect![""]);
+        check(deleted.clone(), "Terminating", expect![""]);
+        check(
+            json!({}),
+            "Terminating",
+            expect![[
+                r#"status.Phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#
+            ]],
+        );
+        check(
+            deleted,
+            "Active",
+            expect![[
+                r#"status.Phase: Invalid value: "Active": may only be 'Terminating' if `deletionTimestamp` is not empty"#
+            ]],
+        );
+    }
 }
