@@ -98,8 +98,8 @@ pub struct Strategy {
     pub delete_grace: fn(&Value, Option<i64>) -> Option<i64>,
     /// Marks an object whose delete has begun; true keeps it there until something else lets it go.
     pub mark_deleted: fn(&mut Value) -> bool,
-    /// metadata.generation counts changes outside metadata and status.
-    pub has_generation: bool,
+    /// Which changes `metadata.generation` counts: (new, old). `None`: there is no generation.
+    pub generation: Option<fn(&Value, &Value) -> bool>,
     /// A PUT of an object that is not there creates it.
     pub create_on_update: bool,
     /// An update need not name a resource version.
@@ -144,7 +144,7 @@ impl Strategy {
         allocate: None,
         delete_grace: |_, _| None,
         mark_deleted: |_| false,
-        has_generation: false,
+        generation: None,
         create_on_update: false,
         unconditional_update: true,
         return_deleted: false,

@@ -86,7 +86,7 @@ pub fn prepare_create(
     }
     meta.insert("uid".to_owned(), Value::String(context.uid.clone()));
     meta.insert("creationTimestamp".to_owned(), object::time(context.now));
-    if resource.strategy.has_generation {
+    if resource.strategy.generation.is_some() {
         meta.insert("generation".to_owned(), 1.into());
     }
     drop_empty_meta(meta);
@@ -127,14 +127,14 @@ pub fn prepare_update(
     drop_empty_meta(object::meta_mut(&mut new));
     let writer = (context.manager.as_str(), context.now);
     managed_fields::record(resources, resource, subresource, &mut new, Some(old), writer);
-    let counts = matches!(subresource, None | Some(Subresource::Scale));
-    if resource.strategy.has_generation && counts && differs_in_substance(&new, old) {
+    let is_of_spec = matches!(subresource, None | Some(Subresource::Scale));
+    if is_of_spec && resource.strategy.generation.is_some_and(|counts| counts(&new, old)) {
         let generation = object::generation(old) + 1;
         object::meta_mut(&mut new).insert("generation".to_owned(), generation.into());
     }
     let mut errors = validate::update_meta(&new, old);
     errors.extend(faults(resource, &new));
-    if matches!(subresource, None | Some(Subresource::Scale)) {
+    if is_of_spec {
         errors.extend((resource.strategy.validate_update)(&new, old));
     }
     if subresource == Some(Subresource::Status) {
@@ -305,7 +305,8 @@ fn drop_empty_meta(meta: &mut Map<String, Value>) {
     });
 }
 
-fn differs_in_substance(new: &Value, old: &Value) -> bool {
+/// Whether two states of an object differ in more than metadata and status.
+pub(crate) fn differs_in_substance(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
     let counts = |key: &str| !matches!(key, "metadata" | "status" | "apiVersion" | "kind");
     new.keys().chain(old.keys()).any(|key| counts(key) && new.get(key) != old.get(key))

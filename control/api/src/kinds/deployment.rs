@@ -4,6 +4,7 @@ use super::pod_template;
 use crate::object;
 use crate::resource::{Resource, Strategy, Subresource};
 use crate::validate::FieldError;
+use crate::write;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -24,12 +25,25 @@ pub(super) const ROW: Resource = Resource {
         validate,
         validate_update: pod_template::validate_update,
         warnings: pod_template::warnings,
-        has_generation: true,
+        generation: Some(generation),
         ..Strategy::PLAIN
     },
     columns: crate::printers::DEPLOYMENT,
     ..Resource::PLAIN
 };
+
+/// What its controller writes of the newest ReplicaSet into the annotations.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// Annotations are handed on to ReplicaSets, so they count. The revision does not: upstream's controller writes it
+/// together with the status, which is never counted.
+fn generation(new: &Value, old: &Value) -> bool {
+    let annotations = |deployment| {
+        let all = object::annotations(deployment).into_iter().flatten();
+        all.filter(|(key, _)| *key != REVISION).collect::<Vec<_>>()
+    };
+    write::differs_in_substance(new, old) || annotations(new) != annotations(old)
+}
 
 fn default(deployment: &mut Value) {
     pod_template::default(deployment);
@@ -134,5 +148,29 @@ fn share(rolling: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) -
             parsed
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generation_counts_the_spec_and_the_users_annotations() {
+        let of = |annotations: Value| json!({ "metadata": { "annotations": annotations }, "spec": { "replicas": 1 } });
+        let old = of(json!({ "a": "b" }));
+        for (new, counts) in [
+            (of(json!({ "a": "b" })), false),
+            (of(json!({ "a": "b", REVISION: "2" })), false),
+            (of(json!({ "a": "c" })), true),
+            (json!({ "spec": { "replicas": 1 } }), true),
+            (json!({ "metadata": { "annotations": { "a": "b" } }, "spec": { "replicas": 2 } }), true),
+            (
+                json!({ "metadata": { "annotations": { "a": "b" }, "labels": { "a": "b" } }, "spec": { "replicas": 1 } }),
+                false,
+            ),
+        ] {
+            assert_eq!(generation(&new, &old), counts, "{new}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::object;
 use crate::resource::{Resource, Strategy};
 use crate::validate::{self, FieldError};
+use crate::write;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ pub(super) const ROW: Resource = Resource {
     plural: Cow::Borrowed("endpointslices"),
     singular: Cow::Borrowed("endpointslice"),
     schema: Cow::Borrowed("io.k8s.api.discovery.v1.EndpointSlice"),
-    strategy: Strategy { validate, validate_update, has_generation: true, ..Strategy::PLAIN },
+    strategy: Strategy { validate, validate_update, generation: Some(generation), ..Strategy::PLAIN },
     columns: crate::printers::ENDPOINT_SLICE,
     ..Resource::PLAIN
 };
@@ -64,4 +65,32 @@ fn validate(slice: &Value) -> Vec<FieldError> {
 
 fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     validate::immutable(new, old, &["addressType"]).into_iter().collect()
+}
+
+/// Labels say what a slice is of, so they count.
+fn generation(new: &Value, old: &Value) -> bool {
+    let labels = |slice| object::labels(slice).filter(|labels| !labels.is_empty());
+    write::differs_in_substance(new, old) || labels(new) != labels(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_generation_counts_labels_and_endpoints() {
+        let old = json!({ "metadata": { "labels": { "a": "b" } }, "endpoints": [] });
+        for (new, counts) in [
+            (old.clone(), false),
+            (
+                json!({ "metadata": { "labels": { "a": "b" }, "annotations": { "c": "d" } }, "endpoints": [] }),
+                false,
+            ),
+            (json!({ "metadata": { "labels": { "a": "c" } }, "endpoints": [] }), true),
+            (json!({ "metadata": { "labels": { "a": "b" } }, "endpoints": [{}] }), true),
+        ] {
+            assert_eq!(generation(&new, &old), counts, "{new}");
+        }
+    }
 }

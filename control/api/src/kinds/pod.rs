@@ -5,6 +5,7 @@ use crate::object;
 use crate::quantity::Quantity;
 use crate::resource::{Resource, Strategy, Subresource};
 use crate::validate::{self, FieldError};
+use crate::write;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ pub(super) const ROW: Resource = Resource {
         validate_update,
         warnings: |pod| pod_warnings::of_spec(&pod["spec"], "spec"),
         delete_grace,
-        has_generation: true,
+        generation: Some(write::differs_in_substance),
         return_deleted: true,
         ..Strategy::PLAIN
     },

@@ -4,6 +4,7 @@ use super::pod_template;
 use crate::object;
 use crate::resource::{Resource, Strategy, Subresource};
 use crate::validate::FieldError;
+use crate::write;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -22,7 +23,7 @@ pub(super) const ROW: Resource = Resource {
         validate,
         validate_update: pod_template::validate_update,
         warnings: pod_template::warnings,
-        has_generation: true,
+        generation: Some(write::differs_in_substance),
         ..Strategy::PLAIN
     },
     columns: crate::printers::REPLICA_SET,
