@@ -6,7 +6,6 @@
 
 use crate::error::Gone;
 use crate::key::KeyBytes;
-use crate::snapshot::Snapshot;
 use crate::stored::Stored;
 use control_api::object::ResourceId;
 use std::collections::{BTreeMap, VecDeque};
@@ -181,22 +180,6 @@ impl Ring {
         }
         let first = self.events.partition_point(|event| event.revision <= after);
         Ok(self.events.range(first..).take(limit).cloned().collect())
-    }
-
-    /// `now` as it was at `revision`, if the ring still holds all that has happened since.
-    pub(crate) fn rewind(&self, now: &Snapshot, revision: u64) -> Result<Snapshot, Gone> {
-        if revision < self.oldest {
-            return Err(Gone { requested: revision, oldest: self.oldest });
-        }
-        let mut objects = now.objects.clone();
-        for event in self.events.iter().rev().take_while(|event| event.revision > revision) {
-            let key = KeyBytes::of(&event.object.key);
-            match &event.previous {
-                Some(previous) => objects.insert(key, Arc::clone(previous)),
-                None => objects.remove(&key),
-            };
-        }
-        Ok(Snapshot { revision: revision.min(now.revision), objects })
     }
 
     /// Topics of a namespace cost memory and a copy per event: they end with their last watch.

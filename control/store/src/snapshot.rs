@@ -1,6 +1,7 @@
 //! All objects at one revision.
 
 use crate::key::KeyBytes;
+use crate::ring::Event;
 use crate::stored::Stored;
 use control_api::object::{Key, ResourceId};
 use imbl::OrdMap;
@@ -58,6 +59,18 @@ impl Snapshot {
         let after = KeyBytes::of(after);
         let start = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
         self.range(start, end)
+    }
+
+    /// This state without `events`, which are all that led to it after `revision`.
+    pub(crate) fn rewound(mut self, revision: u64, events: &[Arc<Event>]) -> Self {
+        for event in events.iter().rev() {
+            let key = KeyBytes::of(&event.object.key);
+            match &event.previous {
+                Some(previous) => self.objects.insert(key, Arc::clone(previous)),
+                None => self.objects.remove(&key),
+            };
+        }
+        Self { revision: revision.min(self.revision), objects: self.objects }
     }
 
     fn range(&self, start: Bound<KeyBytes>, end: KeyBytes) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {

@@ -123,8 +123,12 @@ impl Store {
 
     /// Everything as it was at `revision`, or as it is now if `revision` is not reached yet.
     pub fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Gone> {
-        let state = self.shared.state();
-        state.ring.rewind(&state.now, revision)
+        let (now, events) = {
+            let state = self.shared.state();
+            // Undoing them takes far longer than listing them: others must not wait for it.
+            (state.now.clone(), state.ring.read_all(revision, usize::MAX)?)
+        };
+        Ok(now.rewound(revision, &events))
     }
 
     /// Carries out a write, and returns the object as stored (of a delete: its last state) once it is on the disk.
