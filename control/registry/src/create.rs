@@ -11,9 +11,6 @@ use serde_json::Value;
 /// How many generated names are tried before the create is given up.
 const NAMES: usize = 8;
 
-/// How often a create is decided anew because its namespace changed meanwhile.
-const ATTEMPTS: usize = 5;
-
 impl Registry {
     /// Stores a new object.
     pub async fn create(
@@ -38,7 +35,7 @@ impl Registry {
         }
     }
 
-    /// One try, under one name.
+    /// One try, under one name; decided anew as often as its namespace has changed meanwhile.
     pub(crate) async fn create_once(
         &self,
         resource: &Resource,
@@ -46,13 +43,11 @@ impl Registry {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
-        for _ in 0..ATTEMPTS {
+        loop {
             if let Some(written) = self.try_create(resource, namespace, object.clone(), options).await? {
                 return Ok(written);
             }
         }
-        let namespace = namespace.unwrap_or_default();
-        Err(ApiError::timeout(format!("namespace {namespace} changed each time this was tried"), 1))
     }
 
     /// Decides and commits; none when the namespace changed between the two. A namespace that is found empty on its

@@ -18,9 +18,6 @@ const ORPHAN: &str = "orphan";
 /// The garbage collector deletes the dependents first.
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// How often a delete is decided anew because another write came between.
-const ATTEMPTS: usize = 10;
-
 /// How many deletes of a collection wait for the disk together.
 const AT_ONCE: usize = 64;
 
@@ -54,7 +51,8 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
         namespace::check_deletable(resource, name)?;
-        for _ in 0..ATTEMPTS {
+        // Each turn that is lost is another write's progress.
+        loop {
             let current = self.get(resource, namespace, name)?;
             let old = current.value();
             check_preconditions(resource, &old, options)?;
@@ -79,7 +77,6 @@ impl Registry {
                 Err(error) => return Err(refusal(resource, name, &error)),
             }
         }
-        Err(ApiError::modified(&resource.group, &resource.plural, name))
     }
 
     /// Deletes all objects that a list would show, and returns that list.

@@ -12,9 +12,6 @@ use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
-/// How often a write that names no revision is decided anew because another one came between.
-const ATTEMPTS: usize = 5;
-
 /// The kinds, the store, and the rules between them. A clone is another handle of the same.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -129,8 +126,8 @@ impl Registry {
         committing.await.unwrap_or(Err(CommitError::Closed))
     }
 
-    /// Changes one object: `decide` says from its present state what it is to be. Decided anew when another write came
-    /// between; a `decide` that insists on a revision refuses then by itself.
+    /// Changes one object: `decide` says from its present state what it is to be. Decided anew as often as another write
+    /// came between, which is that one's progress; a `decide` that insists on a revision refuses then by itself.
     pub(crate) async fn modify(
         &self,
         resource: &Resource,
@@ -139,7 +136,7 @@ impl Registry {
         options: &WriteOptions,
         mut decide: impl FnMut(&Value) -> Result<Prepared, ApiError>,
     ) -> Result<Written, ApiError> {
-        for _ in 0..ATTEMPTS {
+        loop {
             let held = self.hold_allocations(resource).await;
             let snapshot = self.inner.store.snapshot();
             let current = find(&snapshot, resource, namespace, name)?;
@@ -165,7 +162,6 @@ impl Registry {
                 Err(error) => return Err(refusal(resource, name, &error)),
             }
         }
-        Err(ApiError::modified(&resource.group, &resource.plural, name))
     }
 }
 

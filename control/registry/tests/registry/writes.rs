@@ -1,7 +1,7 @@
 //! Create, update, patch.
 
 use crate::world::{World, by, deployment, dry_run, pod, refusal};
-use control_registry::{ListOptions, PatchKind, WriteOptions};
+use control_registry::{DeleteOptions, ListOptions, PatchKind, WriteOptions};
 use expect_test::expect;
 use serde_json::{Value, json};
 
@@ -219,14 +219,35 @@ async fn a_patch_that_names_a_version_is_for_that_version() {
 async fn patches_at_once_all_arrive() {
     let world = World::new().await;
     world.config_map("a").await;
-    let patches = (0..4).map(|n| {
+    let patches = (0..50).map(|n| {
         let patch = json!({"data": {format!("k{n}"): "v"}});
         world.patch("configmaps", "a", None, PatchKind::Merge, patch)
     });
     for outcome in futures::future::join_all(patches).await {
         outcome.unwrap();
     }
-    assert_eq!(world.get("configmaps", "a").unwrap()["data"].as_object().unwrap().len(), 4);
+    assert_eq!(world.get("configmaps", "a").unwrap()["data"].as_object().unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn a_delete_and_a_create_arrive_however_often_others_write() {
+    let world = World::new().await;
+    let finalizers = json!(["example.com/wait"]);
+    world.create("configmaps", json!({"metadata": {"name": "a", "finalizers": finalizers}})).await.unwrap();
+    let patches = (0..30).flat_map(|n| {
+        let patch = json!({"metadata": {"labels": {format!("k{n}"): "v"}}});
+        let of = |plural, name| world.patch(plural, name, None, PatchKind::Merge, patch.clone());
+        [of("namespaces", "default"), of("configmaps", "a")]
+    });
+    let options = DeleteOptions::default();
+    let (patched, deleted, created) = tokio::join!(
+        futures::future::join_all(patches),
+        world.delete("configmaps", "a", &options),
+        world.create("configmaps", json!({"metadata": {"name": "b"}})),
+    );
+    patched.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+    assert!(!deleted.unwrap().gone);
+    created.unwrap();
 }
 
 #[test]
