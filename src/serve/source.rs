@@ -10,6 +10,7 @@ use control_registry::Registry;
 use control_store::{EventKind, Stored};
 use runtime_node::SourceEvent;
 use serde_core::de::DeserializeOwned;
+use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -44,12 +45,12 @@ const FOLLOWED: &[Followed] = &[
     },
     Followed {
         resource: ResourceId::new("", "configmaps"),
-        present: |stored, _| Some(config_map_changed(told(stored))),
+        present: |stored, _| told(stored).map(config_map_changed),
         gone: config_map_changed,
     },
     Followed {
         resource: ResourceId::new("", "secrets"),
-        present: |stored, _| Some(secret_changed(told(stored))),
+        present: |stored, _| told(stored).map(secret_changed),
         gone: secret_changed,
     },
     Followed {
@@ -144,7 +145,7 @@ impl Follower {
     }
 
     async fn tell_present(&mut self, stored: &Stored) -> Option<()> {
-        let now = told(stored);
+        let Some(now) = told(stored) else { return Some(()) };
         // Deleted and made again between two looks: another object, which may not be the node's business yet.
         if self.known.get(&stored.key).is_some_and(|before| before.uid != now.uid) {
             self.tell_gone(&stored.key).await?;
@@ -170,13 +171,13 @@ fn secret_changed(Told { namespace, name, .. }: Told) -> SourceEvent {
     SourceEvent::SecretChanged { namespace, name }
 }
 
-fn told(stored: &Stored) -> Told {
+fn told(stored: &Stored) -> Option<Told> {
+    let object: Arc<Value> = decode(stored)?;
     let namespace = stored.key.namespace.as_deref().unwrap_or_default().to_owned();
-    let uid = object::uid(&stored.value()).to_owned();
-    Told { namespace, name: stored.key.name.as_str().to_owned(), uid }
+    Some(Told { namespace, name: stored.key.name.clone(), uid: object::uid(&object).to_owned() })
 }
 
-/// The object as the node's type of it.
+/// The object as a type of the node's, or as it is.
 fn decode<T: DeserializeOwned>(stored: &Stored) -> Option<Arc<T>> {
     readable(stored, serde_json::from_slice(&stored.json).map(Arc::new))
 }
@@ -188,4 +189,20 @@ fn readable<T>(stored: &Stored, decoded: serde_json::Result<T>) -> Option<T> {
             |error| tracing::error!(object = %stored.key, %error, "an object of the store cannot be read"),
         )
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_passed_over() {
+        let resource = ResourceId::new("", "configmaps");
+        let key = Key { resource, namespace: Some("default".to_owned()), name: "a".to_owned() };
+        let stored = |json: String| Stored { key: key.clone(), revision: 2, json: json.into() };
+        let sound = stored(r#"{"metadata":{"uid":"1"}}"#.to_owned());
+        assert_eq!(told(&sound).map(|told| told.uid).as_deref(), Some("1"));
+        let deep = format!(r#"{{"metadata":{{"uid":"1"}},"data":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert!(told(&stored(deep)).is_none());
+    }
 }

@@ -1,7 +1,7 @@
 //! Create.
 
 use crate::options::WriteOptions;
-use crate::registry::{Registry, Written, allocate, refusal, unsaved};
+use crate::registry::{Registry, Written, allocate, refusal, rehearsed};
 use control_api::object::{self, Key};
 use control_api::write::{self, Prepared};
 use control_api::{ApiError, Reason, Resource};
@@ -72,7 +72,8 @@ impl Registry {
         }
         allocate(&snapshot, resource, &key, &mut object, None)?;
         if options.dry_run {
-            return Ok(Some(Written { object: unsaved(key, 0, &object), created: true, warnings }));
+            let object = rehearsed(resource, key, 0, &object)?;
+            return Ok(Some(Written { object, created: true, warnings }));
         }
         match self.commit(Write::Create { key, object, given }, held).await {
             Ok(object) => Ok(Some(Written { object, created: true, warnings })),

@@ -149,7 +149,8 @@ impl Registry {
             }
             let (key, expect) = (current.key.clone(), current.revision);
             if options.dry_run {
-                return Ok(Written { object: unsaved(key, expect, &new), created: false, warnings });
+                let object = rehearsed(resource, key, expect, &new)?;
+                return Ok(Written { object, created: false, warnings });
             }
             let write = if ends {
                 Write::Delete { key, expect, last: new }
@@ -206,6 +207,11 @@ pub(crate) fn refusal(resource: &Resource, name: &str, error: &CommitError) -> A
         CommitError::Stale { .. } | CommitError::Outdated => {
             ApiError::modified(&resource.group, &resource.plural, name)
         }
+        CommitError::TooDeep { .. } => ApiError::bad_request(error.to_string()),
+        // In the words for a body that is too large: clients know those, and etcd's are of no use here.
+        CommitError::TooLarge { max } => {
+            ApiError::too_large(format!("Request entity too large: limit is {max}"))
+        }
         CommitError::Closed => ApiError::unavailable(error.to_string()),
         CommitError::Malformed { .. } | CommitError::Io(_) => {
             tracing::error!(resource = %resource.plural, name, error = %error, "a write failed");
@@ -214,7 +220,18 @@ pub(crate) fn refusal(resource: &Resource, name: &str, error: &CommitError) -> A
     }
 }
 
-/// An object that a dry run shows. It keeps the resource version that it has.
+/// An object that a dry run shows, if the store would take it. It keeps the resource version that it has.
+pub(crate) fn rehearsed(
+    resource: &Resource,
+    key: Key,
+    revision: u64,
+    object: &Value,
+) -> Result<Arc<Stored>, ApiError> {
+    let name = key.name.clone();
+    Stored::new(key, revision, object).map(Arc::new).map_err(|error| refusal(resource, &name, &error))
+}
+
+/// An object that is shown in another form than the one it is stored in. It keeps the resource version that it has.
 pub(crate) fn unsaved(key: Key, revision: u64, object: &Value) -> Arc<Stored> {
     let json = serde_json::to_vec(object).expect("a JSON value can be written");
     Arc::new(Stored { key, revision, json: Bytes::from(json) })

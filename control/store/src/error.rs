@@ -69,6 +69,18 @@ pub enum CommitError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The object to write is nested deeper than what can be read back.
+    #[error("the object is nested too deep: limit is {max} levels")]
+    TooDeep {
+        /// Maps and lists within each other, at most.
+        max: usize,
+    },
+    /// The object to write holds too much.
+    #[error("the object is too large: limit is {max} bytes")]
+    TooLarge {
+        /// Bytes of its texts, keys and values, at most.
+        max: usize,
+    },
     /// The store was closed, or an earlier write met a disk error.
     #[error("the store takes no writes until it is opened again")]
     Closed,

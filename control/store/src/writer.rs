@@ -125,9 +125,10 @@ impl Staged {
             (Write::Delete { key, last, .. }, Some(_)) => (EventKind::Deleted, key, last),
         };
         let revision = self.now.revision + 1;
-        let object =
-            Stored::encode(name, revision, object).map_err(|reason| CommitError::Malformed { reason })?;
-        let object = Arc::new(object);
+        let object = Arc::new(match kind {
+            EventKind::Deleted => Stored::encode_last(name, revision, object)?,
+            EventKind::Added | EventKind::Modified => Stored::encode(name, revision, object)?,
+        });
         self.now.revision = revision;
         if kind == EventKind::Deleted {
             self.now.objects.remove(&key);

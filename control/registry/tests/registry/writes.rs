@@ -1,7 +1,8 @@
 //! Create, update, patch.
 
 use crate::world::{World, by, deployment, dry_run, pod, refusal};
-use control_registry::{DeleteOptions, ListOptions, PatchKind, WriteOptions};
+use control_api::decode::FieldValidation;
+use control_registry::{DeleteOptions, ListOptions, PatchBody, PatchKind, WriteOptions};
 use expect_test::expect;
 use serde_json::{Value, json};
 
@@ -248,6 +249,52 @@ async fn a_delete_and_a_create_arrive_however_often_others_write() {
     patched.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     assert!(!deleted.unwrap().gone);
     created.unwrap();
+}
+
+#[tokio::test]
+async fn an_object_that_could_not_be_read_back_is_not_stored() {
+    let world = World::new().await;
+    let before = world.labelled("a", "web").await.object;
+    // Each half can be read, and the two below each other cannot.
+    let half = (0..110).fold(json!({}), |inner, _| json!({"f:a": inner}));
+    let top = "/metadata/managedFields/0/fieldsV1/f:x";
+    let patch = json!([
+        {"op": "add", "path": "/data", "value": {"k": "v"}},
+        {"op": "add", "path": top, "value": half},
+        {"op": "add", "path": format!("{top}{}", "/f:a".repeat(110)), "value": half},
+    ]);
+    let resource = world.resource("configmaps");
+    for options in [by("test"), dry_run()] {
+        let body = PatchBody { kind: PatchKind::Json, bytes: patch.to_string().into() };
+        let validation = FieldValidation::Warn;
+        let patched =
+            world.registry.patch(&resource, Some("default"), "a", None, body, validation, &options).await;
+        expect!["400 BadRequest: the object is nested too deep: limit is 127 levels"]
+            .assert_eq(&refusal(patched));
+    }
+    assert_eq!(world.get("configmaps", "a").unwrap(), before.value());
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_is_not_stored() {
+    let world = World::new().await;
+    let with_args = |bytes: usize| {
+        let mut pod = pod("a");
+        pod["spec"]["containers"][0]["args"] = json!(["x".repeat(bytes)]);
+        pod
+    };
+    let pods = world.resource("pods");
+    for options in [by("test"), dry_run()] {
+        let created = world.registry.create(&pods, Some("default"), with_args(2 << 20), &options).await;
+        expect!["413 RequestEntityTooLarge: Request entity too large: limit is 1572864"]
+            .assert_eq(&refusal(created));
+    }
+    // Piece by piece comes to the same.
+    let before = world.create("pods", with_args(1 << 20)).await.unwrap().object;
+    let grow = json!({"status": {"message": "x".repeat(1 << 20)}});
+    expect!["413 RequestEntityTooLarge: Request entity too large: limit is 1572864"]
+        .assert_eq(&refusal(world.patch("pods", "a", Some("status"), PatchKind::Merge, grow).await));
+    assert_eq!(world.get("pods", "a").unwrap(), before.value());
 }
 
 #[test]
