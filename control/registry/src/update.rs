@@ -58,6 +58,13 @@ impl Registry {
         }
         let decide = |old: &Value| self.prepare(resource, target, new.clone(), old, &context);
         match self.modify(resource, namespace, name, options, decide).await {
+            Err(error) if error.reason == Reason::NotFound && names_another(target, &new) => {
+                let why = format!(
+                    "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                    object::uid(&new)
+                );
+                Err(ApiError::conflict(&resource.group, &resource.plural, name, &why))
+            }
             Err(error) if error.reason == Reason::NotFound && is_creating(resource, target, name, &new) => {
                 let mut new = new;
                 object::meta_mut(&mut new).remove("resourceVersion");
@@ -110,6 +117,12 @@ impl Registry {
         check_version(resource, &new, old)?;
         write::prepare_update(self.resources(), resource, subresource, new, old, context)
     }
+}
+
+/// Whether an update of what is not there is of an object that was: its uid is a precondition, as upstream has it. That
+/// of a Binding is looked at when its pod has been found.
+fn names_another(target: Target, new: &Value) -> bool {
+    target != Target::Binding && !object::uid(new).is_empty()
 }
 
 /// Whether an update of what is not there makes it.

@@ -297,6 +297,29 @@ async fn an_object_that_is_too_large_is_not_stored() {
     assert_eq!(world.get("pods", "a").unwrap(), before.value());
 }
 
+#[tokio::test]
+async fn an_update_does_not_bring_back_what_was_deleted() {
+    let world = World::new().await;
+    for (plural, object) in [
+        ("endpoints", json!({"metadata": {"name": "a"}})),
+        ("leases", json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "me"}})),
+        ("configmaps", json!({"metadata": {"name": "a"}})),
+    ] {
+        let dead = world.create(plural, object.clone()).await.unwrap().object.value();
+        world.delete(plural, "a", &DeleteOptions::default()).await.unwrap();
+        let told = refusal(world.update(plural, None, dead.clone()).await);
+        let uid = dead["metadata"]["uid"].as_str().unwrap();
+        assert!(
+            told.starts_with("409 Conflict:")
+                && told.ends_with(&format!(
+                    ": Precondition failed: UID in precondition: {uid}, UID in object meta: "
+                )),
+            "{told}"
+        );
+        assert_eq!(world.get(plural, "a").unwrap_err().code, 404);
+    }
+}
+
 #[test]
 fn a_patch_of_an_unknown_kind_is_not_read() {
     let check = |content_type: &str| refusal(PatchKind::from_content_type(content_type));
