@@ -8,6 +8,15 @@ use serde_json::{Value, json};
 /// Binds a Pod to the node that a `v1` Binding names: sets `spec.nodeName` and the `PodScheduled` condition.
 pub fn apply_binding(pod: &Value, binding: &Value, now: jiff::Timestamp) -> Result<Value, ApiError> {
     let name = object::name(pod);
+    let asked = object::namespace(binding);
+    if !asked.is_empty() && asked != object::namespace(pod) {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if object::name(binding) != name {
+        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+    }
     let target = object::text(binding, &["target", "name"]);
     let kind = object::text(binding, &["target", "kind"]);
     let mut errors = Vec::new();
@@ -78,7 +87,7 @@ mod tests {
         let pod = json!({ "metadata": { "name": "a", "uid": "1" }, "spec": {}, "status": { "conditions": [
             { "type": "PodScheduled", "status": "False", "reason": "Unschedulable" },
         ] } });
-        let binding = json!({ "target": { "kind": "Node", "name": "n" } });
+        let binding = json!({ "metadata": { "name": "a" }, "target": { "kind": "Node", "name": "n" } });
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let bound = apply_binding(&pod, &binding, now).unwrap();
         expect![[r#"{"nodeName":"n"} {"conditions":[{"lastTransitionTime":"2026-01-02T03:04:05Z","status":"True","type":"PodScheduled"}]}"#]]

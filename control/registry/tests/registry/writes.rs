@@ -320,6 +320,34 @@ async fn an_update_does_not_bring_back_what_was_deleted() {
     }
 }
 
+#[tokio::test]
+async fn a_binding_is_for_the_pod_of_its_path() {
+    let world = World::new().await;
+    world.create("pods", pod("a")).await.unwrap();
+    let pods = world.resource("pods");
+    let bind = |name: &str, namespace: &str| {
+        let binding = json!({"metadata": {"name": name, "namespace": namespace}, "target": {"kind": "Node", "name": "n"}});
+        let (world, pods) = (&world, &pods);
+        async move {
+            world.registry.update(pods, Some("default"), "a", Some("binding"), binding, &by("test")).await
+        }
+    };
+    for (name, namespace, expect) in [
+        ("b", "default", expect!["400 BadRequest: name in URL does not match name in Binding object"]),
+        ("", "default", expect!["400 BadRequest: name in URL does not match name in Binding object"]),
+        (
+            "a",
+            "other",
+            expect![
+                "400 BadRequest: the namespace of the provided object does not match the namespace sent on the request"
+            ],
+        ),
+    ] {
+        expect.assert_eq(&refusal(bind(name, namespace).await));
+    }
+    bind("a", "").await.unwrap();
+}
+
 #[test]
 fn a_patch_of_an_unknown_kind_is_not_read() {
     let check = |content_type: &str| refusal(PatchKind::from_content_type(content_type));
