@@ -18,6 +18,9 @@ use tokio::time::{Instant, sleep_until};
 /// once.
 const DEFAULT_SECONDS: u64 = 1800;
 
+/// The longest that a watch lasts, whatever it asks for: the clock reaches so far.
+const MAX_SECONDS: u64 = 365 * 24 * 3600;
+
 /// How long before its end a watch gets its last bookmark.
 const BEFORE_END: Duration = Duration::from_secs(2);
 
@@ -75,7 +78,7 @@ impl Registry {
         let seconds = options.timeout_seconds.filter(|seconds| *seconds > 0);
         let lasts = seconds.map_or_else(
             || Duration::from_secs(self.random(|random| random.u64(DEFAULT_SECONDS..2 * DEFAULT_SECONDS))),
-            Duration::from_secs,
+            |seconds| Duration::from_secs(seconds.min(MAX_SECONDS)),
         );
         let begin = Instant::now();
         let every = self.config().bookmark_interval;

@@ -158,3 +158,14 @@ async fn a_watch_without_bookmarks_gets_none_and_ends_in_an_hour() {
     assert_eq!(world.watch("configmaps", &from("2")).unwrap().next().await, "END");
     assert!((1800..3600).contains(&begin.elapsed().as_secs()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_may_ask_for_more_time_than_there_is() {
+    let world = World::new().await;
+    for allow_bookmarks in [false, true] {
+        let timeout_seconds = Some(u64::MAX);
+        let options = WatchOptions { allow_bookmarks, timeout_seconds, ..from("2") };
+        let mut watcher = world.watch("configmaps", &options).unwrap();
+        assert_eq!(watcher.ready().await, "");
+    }
+}
