@@ -4,6 +4,7 @@
 //! work stops coming (controllers), pods end within their grace, what they report is written, the API closes, the
 //! store is closed last.
 
+mod first_objects;
 mod kubeconfig;
 mod objects;
 mod parts;
@@ -148,6 +149,8 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let [controllers, nodes, reports, servers] = std::array::from_fn(|_| Parts::new(&watchdog));
     servers.spawn("API server", server.run(servers.stop.clone()));
     controllers.spawn("controllers", driver.run(controllers.stop.clone()));
+    let kept = first_objects::keep(registry.clone(), seen, controllers.stop.clone());
+    controllers.spawn("keeper of the first objects", kept);
     let source = source::run(registry, pods, args.node_name, event_sender, controllers.stop.clone());
     controllers.spawn("node's source", source);
     nodes.spawn("node", node.run(event_receiver, report_sender, nodes.stop.clone()));

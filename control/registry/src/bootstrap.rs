@@ -13,7 +13,8 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 const SERVICE_IP: &str = "10.96.0.1";
 
 impl Registry {
-    /// Makes what is missing, and points Service `default/kubernetes` to where pods find the API.
+    /// Makes what is missing, and points Service `default/kubernetes` to where pods find the API. Where nothing is missing,
+    /// it writes nothing and takes no lock that a write could wait for.
     pub async fn bootstrap(&self, api_server: SocketAddr) -> Result<(), ApiError> {
         for name in NAMESPACES {
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -70,9 +71,11 @@ impl Registry {
         let resource: Arc<Resource> =
             self.resources().by_plural(group, version, plural).cloned().ok_or_else(ApiError::no_such_path)?;
         let options = WriteOptions { manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
-        match self.create(&resource, namespace, object.clone(), &options).await {
-            Err(error) if error.reason == Reason::AlreadyExists => {}
-            outcome => return outcome.map(|_| ()),
+        if self.get(&resource, namespace, name).is_err() {
+            match self.create(&resource, namespace, object.clone(), &options).await {
+                Err(error) if error.reason == Reason::AlreadyExists => {}
+                outcome => return outcome.map(|_| ()),
+            }
         }
         if plural == "namespaces" {
             return Ok(());

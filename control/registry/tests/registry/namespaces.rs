@@ -96,3 +96,30 @@ async fn a_new_cluster_has_its_namespaces_and_the_api_as_a_service() {
     expect![[r#"[{"addresses":["192.0.2.7"],"conditions":{"ready":true}}] [{"name":"https","port":7443,"protocol":"TCP"}]"#]].assert_eq(&format!("{} {}", slice["endpoints"], slice["ports"]));
     assert_eq!(world.get("services", "kubernetes").unwrap()["spec"]["clusterIP"], "10.96.0.1");
 }
+
+#[tokio::test]
+async fn what_a_cluster_cannot_be_without_is_made_again() {
+    let world = World::empty(1000);
+    let api = "127.0.0.1:6443".parse().unwrap();
+    world.registry.bootstrap(api).await.unwrap();
+    let before = world.get("services", "kubernetes").unwrap();
+    for plural in ["services", "endpoints", "endpointslices"] {
+        world.delete(plural, "kubernetes", &DeleteOptions::default()).await.unwrap();
+    }
+    world.delete("namespaces", "kube-node-lease", &DeleteOptions::default()).await.unwrap();
+    // One on its way out is left to go.
+    world.registry.bootstrap(api).await.unwrap();
+    let mut leaving = world.get("namespaces", "kube-node-lease").unwrap();
+    assert_eq!(leaving["status"]["phase"], "Terminating");
+    leaving["spec"] = json!({});
+    world.update("namespaces", Some("finalize"), leaving).await.unwrap();
+
+    world.registry.bootstrap(api).await.unwrap();
+    assert_eq!(world.get("namespaces", "kube-node-lease").unwrap()["status"]["phase"], "Active");
+    let after = world.get("services", "kubernetes").unwrap();
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["spec"]["clusterIP"], before["spec"]["clusterIP"]);
+    assert!(
+        world.get("endpoints", "kubernetes").is_ok() && world.get("endpointslices", "kubernetes").is_ok()
+    );
+}
