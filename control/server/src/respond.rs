@@ -11,10 +11,16 @@ use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io;
 
 /// The body of an answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// What warnings may be long together before they are cut, in characters.
+const WARNINGS_CHARS: usize = 4096;
+/// What each may be long then.
+const WARNING_CHARS: usize = 256;
 
 /// The media type of nearly everything.
 pub(crate) const JSON: &str = "application/json";
@@ -100,11 +106,29 @@ pub(crate) fn drop_body(response: &mut Response<Body>) {
 
 /// Adds `Warning` headers; `kubectl` prints them.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
-        if let Ok(header) = HeaderValue::from_bytes(warning_text(warning).as_bytes()) {
+    for warning in told(warnings) {
+        if let Ok(header) = HeaderValue::from_bytes(warning_text(&warning).as_bytes()) {
             response.headers_mut().append(WARNING, header);
         }
     }
+}
+
+/// What is told of so many warnings, as upstream bounds it: each once, and where they are too long together, each cut
+/// and the last ones left out. A client reads only so much of headers.
+fn told(warnings: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let once: Vec<&String> = warnings.iter().filter(|warning| seen.insert(*warning)).collect();
+    let length = |text: &str| text.chars().count();
+    let all: usize = once.iter().map(|warning| length(warning)).sum();
+    let each = if all > WARNINGS_CHARS { WARNING_CHARS } else { WARNINGS_CHARS };
+    let mut written = 0;
+    let cut = once.into_iter().map(|warning| warning.chars().take(each).collect::<String>());
+    cut.take_while(|warning| {
+        let has_room = written < WARNINGS_CHARS;
+        written += length(warning);
+        has_room
+    })
+    .collect()
 }
 
 /// `299 - "text"`, quoted as a header asks for it: no control characters, quotes and backslashes escaped.
@@ -130,9 +154,32 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::{Expect, expect};
 
     #[test]
     fn a_warning_is_quoted() {
         assert_eq!(warning_text("unknown field \"spec.x\"\n"), r#"299 - "unknown field \"spec.x\"""#);
+    }
+
+    /// Warnings as `8x4096`: so many of such a length, all different.
+    fn check(warnings: &str, expect: &Expect) {
+        let (many, length) = warnings.split_once('x').unwrap();
+        let length: usize = length.parse().unwrap();
+        let warnings: Vec<String> =
+            (0..many.parse().unwrap()).map(|nth: u32| format!("{nth:é<length$}")).collect();
+        let told = told(&[warnings.clone(), warnings].concat());
+        let lengths: BTreeSet<usize> = told.iter().map(|warning| warning.chars().count()).collect();
+        expect.assert_eq(&format!("{} of {lengths:?}", told.len()));
+    }
+
+    #[test]
+    fn many_warnings_are_cut_and_many_more_are_left_out() {
+        check("3x10", &expect!["3 of {10}"]);
+        check("1x4096", &expect!["1 of {4096}"]);
+        check("1x4097", &expect!["1 of {256}"]);
+        check("8x512", &expect!["8 of {512}"]);
+        check("9x512", &expect!["9 of {256}"]);
+        check("1000x512", &expect!["16 of {256}"]);
+        check("1000x100", &expect!["41 of {100}"]);
     }
 }
