@@ -171,8 +171,14 @@ fn reachable(ip: IpAddr) -> IpAddr {
 fn all_names(extra: &[String]) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = SERVICE_NAMES.iter().map(|&name| name.to_owned()).collect();
     names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
-    let specified = |name: &&String| !name.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-    names.extend(extra.iter().filter(specified).cloned());
+    for name in extra {
+        match name.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() => continue,
+            // As a certificate gives it back, or it would be signed anew at every start.
+            Ok(ip) => names.insert(ip.to_string()),
+            Err(_) => names.insert(name.clone()),
+        };
+    }
     names
 }
 
@@ -195,9 +201,13 @@ fn load_or_create_ca(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'stat
     let (cert_pem, key_pem) = match (read(&cert_path)?, read(&key_path)?) {
         (Some(cert), Some(key)) => (cert, key),
         (Some(_), None) => return Err(damaged(&key_path, "it is missing".to_owned())),
-        (None, Some(_)) => return Err(damaged(&cert_path, "it is missing".to_owned())),
-        (None, None) => {
-            let key = KeyPair::generate().map_err(sign)?;
+        (None, key_pem) => {
+            let key = match &key_pem {
+                // What a crash between the two writes leaves behind. Whoever trusts a certificate of this key trusts every
+                // other one of the same name.
+                Some(pem) => KeyPair::from_pem(pem).map_err(|e| damaged(&key_path, e.to_string()))?,
+                None => KeyPair::generate().map_err(sign)?,
+            };
             let mut params = params(now, now + (24 * 365 * CA_YEARS).hours());
             params.distinguished_name.push(DnType::CommonName, "wharf");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -208,7 +218,9 @@ fn load_or_create_ca(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'stat
             ];
             let cert = params.self_signed(&key).map_err(sign)?;
             // The key first: a certificate without its key would be taken for a damaged authority.
-            write_file(&key_path, &key.serialize_pem(), 0o600)?;
+            if key_pem.is_none() {
+                write_file(&key_path, &key.serialize_pem(), 0o600)?;
+            }
             write_file(&cert_path, &cert.pem(), 0o644)?;
             (cert.pem(), key.serialize_pem())
         }
@@ -394,6 +406,31 @@ mod tests {
     }
 
     #[test]
+    fn a_first_start_that_was_cut_short_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Pki::load_or_create(dir.path(), now(), &[]).unwrap();
+        std::fs::remove_file(dir.path().join("ca.crt")).unwrap();
+        let after = Pki::load_or_create(dir.path(), now() + 24.hours(), &[]).unwrap();
+        assert_ne!(before.ca_pem, after.ca_pem);
+        // What the first one signed is good before the second: nothing has to be handed out anew.
+        let (old, new) = (before.ca_der(), after.ca_der());
+        let (old, new) =
+            (X509Certificate::from_der(&old).unwrap().1, X509Certificate::from_der(&new).unwrap().1);
+        assert_eq!((old.subject(), old.public_key()), (new.subject(), new.public_key()));
+        assert_eq!(before.server.cert_pem, after.server.cert_pem);
+        assert_eq!(before.admin.cert_pem, after.admin.cert_pem);
+    }
+
+    #[test]
+    fn names_are_told_apart_as_a_certificate_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["fd00:0::0001".to_owned(), "wharf.example".to_owned(), "*.wharf.example".to_owned()];
+        let first = Pki::load_or_create(dir.path(), now(), &names).unwrap();
+        let second = Pki::load_or_create(dir.path(), now(), &names).unwrap();
+        assert_eq!(first.server.cert_pem, second.server.cert_pem);
+    }
+
+    #[test]
     fn names_of_the_service_are_in_the_certificate() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::load_or_create(dir.path(), now(), &["192.168.7.7".to_owned()]).unwrap();
@@ -449,6 +486,7 @@ mod tests {
                 "PKI/apiserver.crt is damaged (no items found); remove PKI/apiserver.crt and PKI/apiserver.key: they are made anew at the next start"
             ],
         );
+        check_damage("ca.crt", None, &expect!["made anew"]);
         check_damage("apiserver.crt", None, &expect!["made anew"]);
         check_damage("admin.key", None, &expect!["made anew"]);
     }

@@ -41,5 +41,8 @@ pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), PkiEr
     }
     let mut file = options.write(true).create_new(true).mode(mode).open(&new).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)
+    std::fs::rename(&new, path).map_err(failed)?;
+    // Else a crash may undo the renaming, and what is written next be there without this.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
