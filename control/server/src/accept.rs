@@ -1,7 +1,8 @@
 //! The accept loop: TLS connections in, one service for all of them, an orderly end.
 //!
 //! A permit is taken before a connection is accepted and lives as long as it does; every step of a connection has a
-//! deadline; all that runs is on one tracker, so that the end waits for all of it and for nothing else.
+//! deadline, and so has its rest between requests; all that runs is on one tracker, so that the end waits for all of it
+//! and for nothing else.
 
 use crate::authenticate::User;
 use crate::tls::ClientCertificates;
@@ -10,13 +11,16 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use socket2::{SockRef, TcpKeepalive};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +32,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(60);
 /// Silence after which an HTTP/2 peer is asked whether it is there, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(30);
+/// Silence after which the system asks whether a peer is there, and how long it waits until it asks again. HTTP/1.1 has no
+/// question of its own: a log that is followed by nobody any more would stay open.
+const KEEPALIVE: Duration = Duration::from_secs(180);
+const KEEPALIVE_AGAIN: Duration = Duration::from_secs(30);
 /// Requests, watches among them, that one HTTP/2 connection may have open.
 const STREAMS: u32 = 1000;
 /// Pause after the system could not give us a connection (no file descriptors left).
@@ -41,6 +49,8 @@ pub(crate) struct Acceptor<S> {
     pub(crate) clients: ClientCertificates,
     /// Connections at once.
     pub(crate) connections: usize,
+    /// How long a connection may be open without a request.
+    pub(crate) idle: Duration,
     /// How long connections may last after the stop.
     pub(crate) grace: Duration,
     /// The time, for certificates.
@@ -53,7 +63,7 @@ impl<S, F, B> Acceptor<S>
 where
     S: Fn(Request<Incoming>, Option<Arc<User>>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Serves until `stop`, then lets open requests end within the grace. Returns how many connections were cut.
@@ -104,8 +114,8 @@ where
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, tracker: TaskTracker, stop: CancellationToken) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY and SO_KEEPALIVE");
         }
         let handshake = tokio::select! {
             () = stop.cancelled() => return,
@@ -133,22 +143,98 @@ where
             .keep_alive_timeout(PING)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(64 * 1024);
+        let requests = Requests::default();
         let service = hyper::service::service_fn(|request| {
+            let open = requests.open();
             let answer = (self.service)(request, user.clone());
-            async move { Ok::<_, Infallible>(answer.await) }
+            async move { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, _open: open })) }
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut ends = false;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = stop.cancelled(), if !ends => {}
+                () = requests.rest(self.idle) => {
+                    if ends {
+                        return tracing::debug!("a peer that was told to go stayed");
+                    }
+                }
             }
+            // A request that is on its way is answered; without one, the peer has as long again to go.
+            ends = true;
+            connection.as_mut().graceful_shutdown();
         };
         if let Err(error) = ended {
             tracing::debug!(error = &*error, "connection ended");
         }
+    }
+}
+
+/// What every connection has.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_AGAIN);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// The open requests of a connection: how many there are.
+#[derive(Debug, Clone, Default)]
+struct Requests(Arc<watch::Sender<usize>>);
+
+/// A request that is open until its answer is sent.
+struct Open(Requests);
+
+impl Requests {
+    fn open(&self) -> Open {
+        self.0.send_modify(|open| *open += 1);
+        Open(self.clone())
+    }
+
+    /// Returns when none has been open for so long.
+    async fn rest(&self, idle: Duration) {
+        let mut open = self.0.subscribe();
+        loop {
+            let rests = *open.borrow_and_update() == 0;
+            tokio::select! {
+                // An error would mean that `self` is gone.
+                _ = open.changed() => {}
+                () = tokio::time::sleep(idle), if rests => return,
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// The body of an answer, and the request that is open until it is sent.
+struct Answer<B> {
+    body: B,
+    _open: Open,
+}
+
+impl<B: http_body::Body + Unpin> http_body::Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -171,5 +257,42 @@ where
 {
     fn execute(&self, future: F) {
         self.0.spawn(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_asks_whether_a_silent_peer_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_begins_anew_with_every_request() {
+        let requests = Requests::default();
+        let begin = tokio::time::Instant::now();
+        let idle = Duration::from_secs(90);
+        let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        let use_it = async {
+            wait(80).await;
+            // Over before anybody looks.
+            drop(requests.open());
+            wait(80).await;
+            let (first, second) = (requests.open(), requests.open());
+            wait(1000).await;
+            drop(first);
+            wait(1000).await;
+            drop(second);
+        };
+        tokio::join!(use_it, requests.rest(idle));
+        assert_eq!(begin.elapsed(), Duration::from_secs(80 + 80 + 1000 + 1000 + 90));
     }
 }

@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub readers: usize,
     /// Changing requests at once; further ones are told to come back.
     pub writers: usize,
+    /// How long a connection may be open without a request; upstream has the same bound.
+    pub idle: Duration,
     /// How long open requests may go on after the stop.
     pub grace: Duration,
 }
@@ -51,6 +53,7 @@ impl ServerConfig {
             connections: 4096,
             readers: 400,
             writers: 400,
+            idle: Duration::from_secs(90),
             grace: Duration::from_secs(5),
         }
     }
@@ -133,6 +136,7 @@ impl Server {
             tls: self.tls,
             clients: self.clients,
             connections: config.connections,
+            idle: config.idle,
             grace: config.grace,
             now: Timestamp::now,
             service: move |request, user| app.clone().answer(request, user),

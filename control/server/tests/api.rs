@@ -2,11 +2,21 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Api, config_map};
 use expect_test::{Expect, expect};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const WAIT: Duration = Duration::from_secs(20);
@@ -217,7 +227,7 @@ async fn a_watch_of_a_passed_revision_ends_with_410() {
 async fn a_peer_that_says_nothing_does_not_hold_up_the_end() {
     let api = Api::start().await;
     let address = api.url("").trim_start_matches("https://").to_owned();
-    let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let _silent = TcpStream::connect(address).await.unwrap();
     // Connections are accepted in order, so the silent one is in by now.
     check(
         &api,
@@ -228,6 +238,40 @@ async fn a_peer_that_says_nothing_does_not_hold_up_the_end() {
     )
     .await;
     timeout(Duration::from_secs(3), api.stop()).await.expect("the end comes before the grace is over");
+}
+
+#[tokio::test]
+async fn a_connection_rests_only_so_long_and_one_with_a_watch_stays() {
+    let api = Api::start_with(|options| options.idle(Duration::from_millis(200))).await;
+    let mut lines = api.lines(&format!("{MAPS}?watch=true&resourceVersion=0"), "application/json").await;
+    let (mut sender, connection) = http2(&api).await;
+    let talk = async {
+        let request = http::Request::get(api.url("/readyz")).body(Full::<Bytes>::default()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        // Kept: this client answers PINGs for as long as it is asked.
+        sender
+    };
+    let (_sender, _ended) = timeout(WAIT, async { tokio::join!(talk, connection) })
+        .await
+        .expect("the server ends the connection");
+    api.send("POST", MAPS, &config_map("a", "1")).await;
+    assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
+    api.stop().await;
+}
+
+/// An HTTP/2 connection of nobody, which ends only when the server ends it.
+async fn http2(
+    api: &Api,
+) -> (http2::SendRequest<Full<Bytes>>, impl Future<Output = hyper::Result<()>> + use<>) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(api.pki.ca_pem().as_bytes()).unwrap()).unwrap();
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let address: SocketAddr = api.url("").trim_start_matches("https://").parse().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(address.ip().into(), stream).await.unwrap();
+    http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap()
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Options {
     store: StoreOptions,
     readers: Option<usize>,
+    idle: Option<Duration>,
 }
 
 impl Options {
@@ -33,6 +34,12 @@ impl Options {
     /// So many reading requests at once.
     pub(crate) fn readers(mut self, readers: usize) -> Self {
         self.readers = Some(readers);
+        self
+    }
+
+    /// How long connections rest.
+    pub(crate) fn idle(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
         self
     }
 }
@@ -63,6 +70,7 @@ impl Api {
         registry.bootstrap("127.0.0.1:6443".parse().unwrap()).await.unwrap();
         let mut config = ServerConfig::new(listen, pki.clone());
         config.readers = options.readers.unwrap_or(config.readers);
+        config.idle = options.idle.unwrap_or(config.idle);
         let server = Server::bind(config, registry, logs()).await.unwrap();
         let base = format!("https://{}", server.local_addr());
         let stop = CancellationToken::new();
