@@ -6,6 +6,7 @@
 
 mod first_objects;
 mod kubeconfig;
+mod names;
 mod objects;
 mod parts;
 mod sink;
@@ -59,6 +60,9 @@ pub(crate) struct ServeArgs {
     /// Where the API listens
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
+    /// A further name or address by which the API is reached, for its certificate; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tls_san: Vec<String>,
     /// Where to write the administrator's kubeconfig; a file that is there keeps its other clusters [default: kubeconfig
     /// in the data directory]
     #[arg(long, value_name = "FILE")]
@@ -91,12 +95,15 @@ pub(crate) fn serve(args: ServeArgs, home: &Path) -> Result<()> {
 }
 
 async fn run(args: ServeArgs, home: &Path) -> Result<()> {
+    names::check_node_name(&args.node_name)?;
+    names::check_certificate_names(&args.tls_san)?;
     // Before anything that could be interrupted.
     let mut stop_signal = StopSignal::new()?;
     let data = DataDir::open(args.data_dir.as_deref().unwrap_or(home))?;
     let dir = data.path();
 
-    let pki = Pki::load_or_create(&dir.join("pki"), Timestamp::now(), &[args.listen.ip().to_string()])?;
+    let names = names::certificate_names(args.listen.ip(), &args.tls_san);
+    let pki = Pki::load_or_create(&dir.join("pki"), Timestamp::now(), &names)?;
     let store = match args.in_memory {
         true => Store::in_memory()?,
         false => Store::open(&dir.join("store.redb"))?,
