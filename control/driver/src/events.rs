@@ -134,7 +134,7 @@ fn name_of(heard: &Heard) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (uid, field) = (text(&regarding.uid), text(&regarding.field_path));
     let parts = [&uid, &field, event.type_, &event.reason, &event.message, event.component, &heard.host];
-    format!("{}.{}", text(&regarding.name), names::hex(&parts))
+    names::bounded(&text(&regarding.name), &names::hex(&parts))
 }
 
 async fn write(registry: &Registry, counted: Counted, now: Timestamp) {

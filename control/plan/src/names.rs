@@ -9,6 +9,9 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// The longest name with a suffix: what upstream's generator cuts the base to.
 const MAX_BASE: usize = 58;
 
+/// The longest name of an object.
+const MAX_NAME: usize = 253;
+
 /// Five letters that stand for `parts`.
 pub fn suffix(parts: &[&str]) -> String {
     let mut rest = digest(parts);
@@ -29,6 +32,16 @@ pub fn with_suffix(base: &str, parts: &[&str]) -> String {
         end -= 1;
     }
     format!("{}{}", &base[..end], suffix(parts))
+}
+
+/// `base.suffix`, with a base cut so that it is a name still.
+pub fn bounded(base: &str, suffix: &str) -> String {
+    let mut end = base.len().min(MAX_NAME.saturating_sub(suffix.len() + 1));
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    // No part of a name is empty or ends with a dash.
+    format!("{}.{suffix}", base[..end].trim_end_matches(['.', '-']))
 }
 
 /// The `pod-template-hash` of a template; `collisions` counts those that were taken by other templates.
@@ -66,6 +79,17 @@ mod tests {
         assert_ne!(suffix(&["ab", "c"]), suffix(&["a", "bc"]));
         assert!(suffix(&["x"]).bytes().all(|letter| LETTERS.contains(&letter)));
         assert_eq!(with_suffix(&"x".repeat(70), &["y"]).len(), 63);
+    }
+
+    #[test]
+    fn a_name_with_a_suffix_is_a_name() {
+        let check = |base: &str, length: usize, end: &str| {
+            let name = bounded(base, &hex(&["x"]));
+            assert_eq!((name.len(), &name[name.len() - 20..name.len() - 16]), (length, end));
+        };
+        check("web-1", 22, "b-1.");
+        check(&"x".repeat(253), 253, "xxx.");
+        check(&format!("{}-.{}", "x".repeat(234), "y".repeat(17)), 251, "xxx.");
     }
 
     #[test]
