@@ -105,6 +105,8 @@ impl Queue {
     /// A decision took this long: the job rests eight times as long, so that it cannot take the whole thread.
     pub(crate) fn took(&mut self, job: &Job, time: Duration, now: Instant) {
         if time > Duration::from_millis(1) {
+            // Few are left: what rests eight times as long as it worked leaves little time to the others.
+            self.resting.retain(|_, until| *until > now);
             self.resting.insert(job.clone(), now + time * 8);
         } else {
             self.resting.remove(job);
@@ -225,5 +227,13 @@ mod tests {
         queue.done(&job("a"), None, now);
         assert!(!queue.wake(job("a"), now));
         assert_eq!(queue.fire(now + Duration::from_millis(80)), [job("a")]);
+    }
+    #[test]
+    fn a_job_that_nobody_wakes_again_is_forgotten() {
+        let (now, long) = (Instant::now(), Duration::from_millis(10));
+        let mut queue = Queue::new(BACKOFF);
+        queue.took(&job("gone"), long, now);
+        queue.took(&job("next"), long, now + long * 8);
+        assert_eq!(queue.resting.keys().collect::<Vec<_>>(), [&job("next")]);
     }
 }
