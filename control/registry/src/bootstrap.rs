@@ -2,6 +2,7 @@
 
 use crate::options::WriteOptions;
 use crate::registry::Registry;
+use control_api::object::Key;
 use control_api::{ApiError, Reason, Resource};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -11,6 +12,13 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 
 /// The address of Service `default/kubernetes`: the first of the service range.
 const SERVICE_IP: &str = "10.96.0.1";
+
+/// Service `default/kubernetes` as others see it that choose an address, be it there or not: it must always be able to
+/// come back.
+pub(crate) fn reserved(key: &Key) -> Option<Value> {
+    let is_itself = key.namespace.as_deref() == Some("default") && key.name == "kubernetes";
+    (!is_itself).then(|| json!({ "spec": { "clusterIP": SERVICE_IP } }))
+}
 
 impl Registry {
     /// Makes what is missing, and points Service `default/kubernetes` to where pods find the API. Where nothing is missing,

@@ -1,5 +1,6 @@
 //! The registry itself: reading one object, and the loop that every change goes through.
 
+use crate::bootstrap;
 use crate::config::Config;
 use crate::options::WriteOptions;
 use bytes::Bytes;
@@ -186,7 +187,7 @@ pub(crate) fn allocate(
 ) -> Result<(), ApiError> {
     let Some(allocate) = resource.strategy.allocate else { return Ok(()) };
     let others = snapshot.list(&key.resource, None).filter(|other| other.key != *key);
-    allocate(object, old, &mut others.map(|other| other.value()))
+    allocate(object, old, &mut others.map(|other| other.value()).chain(bootstrap::reserved(key)))
 }
 
 /// Where an object of a kind is.

@@ -123,3 +123,17 @@ async fn what_a_cluster_cannot_be_without_is_made_again() {
         world.get("endpoints", "kubernetes").is_ok() && world.get("endpointslices", "kubernetes").is_ok()
     );
 }
+
+#[tokio::test]
+async fn nobody_takes_the_address_of_the_api_while_its_service_is_away() {
+    let world = World::empty(1000);
+    let api_server = "127.0.0.1:6443".parse().unwrap();
+    world.registry.bootstrap(api_server).await.unwrap();
+    world.delete("services", "kubernetes", &DeleteOptions::default()).await.unwrap();
+    let spec = json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
+    let taken = world.create("services", json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    expect![[r#"422 Invalid: Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.1"]: failed to allocate IP 10.96.0.1: provided IP is already allocated"#]]
+        .assert_eq(&refusal(taken));
+    world.registry.bootstrap(api_server).await.unwrap();
+    assert_eq!(world.get("services", "kubernetes").unwrap()["spec"]["clusterIP"], "10.96.0.1");
+}
