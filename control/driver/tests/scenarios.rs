@@ -66,6 +66,11 @@ fn pods_wait_for_room_and_silent_nodes_are_told() {
 }
 
 #[test]
+fn endpoints_that_a_user_writes_are_told_as_slices() {
+    check("mirror");
+}
+
+#[test]
 fn many_pods_come_roll_and_go() {
     check("many");
 }

@@ -58,6 +58,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &deployment::ROW,
     &endpoints::SLICES,
     &endpoints::ENDPOINTS,
+    &endpoints::MIRROR,
     &namespace::ROW,
     &namespace_defaults::SERVICE_ACCOUNT,
     &namespace_defaults::ROOT_CA,

@@ -1,9 +1,10 @@
 //! Endpoints of services: which pods answer for a service, told in two forms.
 //!
 //! Both forms come from the same [`members`]. Services without a selector are left alone: their endpoints are someone
-//! else's.
+//! else's, and what is told in the older form is told once more in the newer one ([`mirror`]).
 
 mod legacy;
+mod mirror;
 mod slices;
 
 use crate::controller::{Controller, Wake};
@@ -38,6 +39,17 @@ pub(crate) static ENDPOINTS: Controller = Controller {
         Wake::on("", "endpoints", service_of_endpoints),
     ],
     reconcile: legacy::reconcile,
+};
+
+/// The controller of slices that mirror endpoints; a key is that of the endpoints.
+pub(crate) static MIRROR: Controller = Controller {
+    name: mirror::NAME,
+    wakes: &[
+        Wake::on("", "endpoints", crate::controller::itself),
+        Wake::on("", "services", endpoints_of_service),
+        Wake::on("discovery.k8s.io", "endpointslices", endpoints_of_mirror),
+    ],
+    reconcile: mirror::reconcile,
 };
 
 /// The services whose endpoints a pod's change may change.
@@ -80,6 +92,17 @@ fn service_of_slice(_: &World, change: &Change) -> Vec<Key> {
 
 fn service_of_endpoints(_: &World, change: &Change) -> Vec<Key> {
     vec![Key { resource: SERVICES, ..change.key.clone() }]
+}
+
+fn endpoints_of_service(_: &World, change: &Change) -> Vec<Key> {
+    vec![endpoints_key(&change.key)]
+}
+
+fn endpoints_of_mirror(_: &World, change: &Change) -> Vec<Key> {
+    let mirrors = change.states().map(Object::meta).filter(|meta| mirror::is_mirror(meta));
+    mirrors
+        .filter_map(|meta| Some(key(ENDPOINTS_KIND, meta.namespace_str(), meta.label(slices::SERVICE)?)))
+        .collect()
 }
 
 /// The selector of a service whose endpoints are ours to keep.

@@ -17,20 +17,20 @@ pub(super) const NAME: &str = "endpointslice-controller";
 
 /// The label that names a slice's service.
 pub(super) const SERVICE: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 
 /// The most endpoints of a slice.
 const FULL: usize = 100;
 
 /// What all endpoints of a slice have in common: address type and ports.
-type Group = (String, String);
+pub(super) type Group = (String, String);
 
-/// The slices of a group that exist, and the endpoints that it should have.
+/// The endpoints that a group should have, by what tells them apart.
 #[derive(Default)]
-struct Wanted {
-    ports: Vec<EndpointPort>,
-    endpoints: BTreeMap<String, Endpoint>,
+pub(super) struct Wanted {
+    pub(super) ports: Vec<EndpointPort>,
+    pub(super) endpoints: BTreeMap<String, Endpoint>,
 }
 
 pub(super) fn reconcile(world: &World, at: &Key, _: Timestamp) -> Plan {
@@ -50,7 +50,7 @@ pub(super) fn reconcile(world: &World, at: &Key, _: Timestamp) -> Plan {
     let mut surplus = Vec::new();
     let mut kept: BTreeMap<Group, Vec<EndpointSlice>> = BTreeMap::new();
     let mut before: BTreeMap<String, Arc<EndpointSlice>> = BTreeMap::new();
-    for slice in existing(world, namespace, &at.name) {
+    for slice in existing(world, namespace, &at.name, MANAGER) {
         let group = group_of(&slice.address_type, slice.ports.as_deref().unwrap_or_default());
         before.insert(slice.metadata.name_str().to_owned(), Arc::clone(&slice));
         if groups.contains_key(&group) {
@@ -60,7 +60,9 @@ pub(super) fn reconcile(world: &World, at: &Key, _: Timestamp) -> Plan {
         }
     }
     for (group, wanted) in &mut groups {
-        let slices = fill(service, group, wanted, kept.remove(group).unwrap_or_default(), &before);
+        // Whoever has a name has it, be it one of ours or not.
+        let is_taken = |name: &str| world.endpoint_slice(namespace, name).is_some();
+        let slices = fill(service, group, wanted, kept.remove(group).unwrap_or_default(), is_taken);
         for slice in slices {
             match before.get(slice.metadata.name_str()) {
                 Some(old)
@@ -72,33 +74,44 @@ pub(super) fn reconcile(world: &World, at: &Key, _: Timestamp) -> Plan {
                     let at = key(ENDPOINT_SLICES, namespace, old.metadata.name_str());
                     changes.extend(change(&at, old.metadata.revision(), None, &**old, &slice));
                 }
-                None => {
-                    let object = serde_json::to_value(&slice)
-                        .expect("API types have string keys and no failing serializers");
-                    changes.push(Action::Create { resource: ENDPOINT_SLICES, object: Box::new(object) });
-                }
+                None => changes.push(create(&slice)),
             }
         }
     }
-    changes.extend(surplus.into_iter().map(|slice| Action::Delete {
-        key: key(ENDPOINT_SLICES, namespace, slice.metadata.name_str()),
-        uid: slice.metadata.uid_str().to_owned(),
-        revision: Some(slice.metadata.revision()),
-        propagation: Propagation::Background,
-        grace_secs: None,
-    }));
+    changes.extend(surplus.iter().map(|slice| delete(slice)));
     if changes.is_empty() { Plan::nothing() } else { Plan::from(vec![Action::Together(changes)]) }
 }
 
-/// Our slices of a service.
-fn existing(world: &World, namespace: &str, service: &str) -> Vec<Arc<EndpointSlice>> {
+pub(super) fn create(slice: &EndpointSlice) -> Action {
+    let object = serde_json::to_value(slice).expect("API types have string keys and no failing serializers");
+    Action::Create { resource: ENDPOINT_SLICES, object: Box::new(object) }
+}
+
+pub(super) fn delete(slice: &EndpointSlice) -> Action {
+    let meta = &slice.metadata;
+    Action::Delete {
+        key: key(ENDPOINT_SLICES, meta.namespace_str(), meta.name_str()),
+        uid: meta.uid_str().to_owned(),
+        revision: Some(meta.revision()),
+        propagation: Propagation::Background,
+        grace_secs: None,
+    }
+}
+
+/// A manager's slices of a service.
+pub(super) fn existing(
+    world: &World,
+    namespace: &str,
+    service: &str,
+    manager: &str,
+) -> Vec<Arc<EndpointSlice>> {
     let slices = world.in_namespace(&ENDPOINT_SLICES, namespace).filter_map(|(_, object)| match object {
         Object::EndpointSlice(slice) => Some(slice),
         _ => None,
     });
     let ours = |slice: &&Arc<EndpointSlice>| {
         let meta = &slice.metadata;
-        meta.label(SERVICE) == Some(service) && meta.label(MANAGED_BY) == Some(MANAGER) && !meta.is_deleting()
+        meta.label(SERVICE) == Some(service) && meta.label(MANAGED_BY) == Some(manager) && !meta.is_deleting()
     };
     slices.filter(ours).cloned().collect()
 }
@@ -165,7 +178,7 @@ fn endpoint(member: &Member<'_>, addresses: Vec<String>, publish_not_ready: bool
     }
 }
 
-fn group_of(address_type: &str, ports: &[EndpointPort]) -> Group {
+pub(super) fn group_of(address_type: &str, ports: &[EndpointPort]) -> Group {
     let mut texts: Vec<String> = ports
         .iter()
         .map(|port| format!("{:?}/{:?}/{:?}/{:?}", port.name, port.protocol, port.port, port.app_protocol))
@@ -180,7 +193,7 @@ fn fill(
     group: &Group,
     wanted: &Wanted,
     mut slices: Vec<EndpointSlice>,
-    taken: &BTreeMap<String, Arc<EndpointSlice>>,
+    is_taken: impl Fn(&str) -> bool,
 ) -> Vec<EndpointSlice> {
     let mut placed = BTreeSet::new();
     for slice in &mut slices {
@@ -207,15 +220,8 @@ fn fill(
     let mut index = 0_u32;
     while rest.peek().is_some() || slices.is_empty() {
         let endpoints = rest.by_ref().take(FULL).collect();
-        let name = loop {
-            let base = format!("{}-", service.metadata.name_str());
-            let name =
-                with_suffix(&base, &[service.metadata.uid_str(), &group.0, &group.1, &index.to_string()]);
-            index += 1;
-            if !taken.contains_key(&name) {
-                break name;
-            }
-        };
+        let parts = [service.metadata.uid_str(), &group.0, &group.1];
+        let name = free_name(service.metadata.name_str(), &parts, &mut index, &is_taken);
         slices.push(EndpointSlice {
             address_type: group.0.clone(),
             endpoints: Some(endpoints),
@@ -231,6 +237,24 @@ fn fill(
         });
     }
     slices
+}
+
+/// The next name for a slice of a service that nobody has; `index` counts those that were tried.
+pub(super) fn free_name(
+    service: &str,
+    parts: &[&str],
+    index: &mut u32,
+    is_taken: impl Fn(&str) -> bool,
+) -> String {
+    loop {
+        let number = index.to_string();
+        let parts: Vec<&str> = parts.iter().copied().chain([number.as_str()]).collect();
+        let name = with_suffix(&format!("{service}-"), &parts);
+        *index += 1;
+        if !is_taken(&name) {
+            return name;
+        }
+    }
 }
 
 /// The service's labels and ours.
@@ -342,6 +366,27 @@ mod tests {
         "#]],
         );
         check(&json!({"selector": null}), PODS, expect![""]);
+    }
+
+    #[test]
+    fn a_name_that_somebody_has_is_left_to_them() {
+        let at = key(SERVICES, "default", "web");
+        let mut world = world(&[(SERVICES, service(&json!({})))]);
+        let created = |world: &World| {
+            let plan = reconcile(world, &at, now());
+            let Some(Action::Together(actions)) = plan.actions.first() else { panic!("{plan}") };
+            let Some(Action::Create { object: slice, .. }) = actions.first() else { panic!("{plan}") };
+            Value::clone(slice)
+        };
+        let mut theirs = created(&world);
+        theirs["metadata"]["labels"][MANAGED_BY] = json!("me");
+        add(&mut world, &ENDPOINT_SLICES, &theirs);
+        let mut held = created(&world);
+        assert_ne!(object::name(&held), object::name(&theirs));
+        held["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        add(&mut world, &ENDPOINT_SLICES, &held);
+        let ours = created(&world);
+        assert!(![&held, &theirs].iter().any(|other| object::name(other) == object::name(&ours)));
     }
 
     #[test]
