@@ -124,7 +124,17 @@ fn collect(world: &World, at: &Key, meta: &ObjectMeta) -> Plan {
         return Plan::from(vec![patch(at, meta, "ownerReferences", json!(kept))]);
     }
     let has_dependents = world.dependents(meta.uid_str()).next().is_some();
-    let propagation = if states.contains(&Owner::Waiting) && has_dependents {
+    let foreground = states.contains(&Owner::Waiting) && has_dependents;
+    if foreground && blocks_any(meta) && has_waiting_dependent(world, meta) {
+        // Perhaps a ring, in which each would wait for the next for ever: it is opened here.
+        let free = |owner: &OwnerReference| OwnerReference {
+            block_owner_deletion: owner.block_owner_deletion.map(|_| false),
+            ..owner.clone()
+        };
+        let freed: Vec<OwnerReference> = owners.iter().map(free).collect();
+        return Plan::from(vec![patch(at, meta, "ownerReferences", json!(freed))]);
+    }
+    let propagation = if foreground {
         Propagation::Foreground
     } else if meta.has_finalizer(ORPHAN) {
         Propagation::Orphan
@@ -140,6 +150,19 @@ fn collect(world: &World, at: &Key, meta: &ObjectMeta) -> Plan {
         propagation,
         grace_secs: None,
     }])
+}
+
+/// Whether an owner waits for the object.
+fn blocks_any(meta: &ObjectMeta) -> bool {
+    meta.owner_references.iter().flatten().any(|owner| owner.block_owner_deletion == Some(true))
+}
+
+/// Whether something that the object owns waits for its own dependents.
+fn has_waiting_dependent(world: &World, meta: &ObjectMeta) -> bool {
+    let dependents = world.dependents(meta.uid_str()).filter_map(|key| world.get(key));
+    dependents
+        .map(Object::meta)
+        .any(|dependent| dependent.is_deleting() && dependent.has_finalizer(FOREGROUND))
 }
 
 /// Foreground: lets the object go once no dependent blocks it. Dependents are woken by its wait, and delete themselves.
@@ -267,6 +290,23 @@ mod tests {
             expect![[r#"
             patch configmaps default/a {"metadata":{"finalizers":null}}
             delete configmaps default/b Background
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_ring_of_owners_that_wait_is_opened() {
+        check(
+            "a b:block foregroundDeletion deleting; b a:block",
+            expect![[r#"
+            patch configmaps default/b {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"ConfigMap","name":"a","uid":"uid-a"}]}}
+        "#]],
+        );
+        check(
+            "a b:block foregroundDeletion deleting; b a",
+            expect![[r#"
+            patch configmaps default/a {"metadata":{"finalizers":null}}
+            delete configmaps default/b Foreground
         "#]],
         );
     }

@@ -148,6 +148,21 @@ impl Session {
                 };
                 self.delete(target, Some(policy)).await?;
             }
+            ["hold", target] => {
+                self.patch(target, None, &json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?;
+            }
+            ["taint", node, taint] => {
+                let (key, effect) = taint.split_once(':').unwrap();
+                let taints = json!([{"key": key, "effect": effect}]);
+                self.patch(&format!("nodes/{node}"), None, &json!({"spec": {"taints": taints}})).await?;
+            }
+            ["untaint", node] => {
+                self.patch(&format!("nodes/{node}"), None, &json!({"spec": {"taints": null}})).await?;
+            }
+            [word @ ("cordon" | "uncordon"), node] => {
+                let spec = json!({"unschedulable": *word == "cordon"});
+                self.patch(&format!("nodes/{node}"), None, &json!({"spec": spec})).await?;
+            }
             ["unfinalize", target] => {
                 self.patch(target, None, &json!({"metadata": {"finalizers": null}})).await?;
             }
