@@ -67,10 +67,11 @@ impl Executor {
                 }
                 Action::DeleteAll { resource, namespace } => self.delete_all(&resource, &namespace).await,
                 Action::Bind { key, uid, node } => self.bind(&key, &uid, &node).await,
-                Action::Finalize { namespace, revision } => {
+                Action::Finalize { namespace, revision, kept } => {
                     let key =
                         Key { resource: ResourceId::new("", "namespaces"), namespace: None, name: namespace };
-                    self.patch(&key, revision, Some("finalize"), json!({"spec": {"finalizers": []}})).await
+                    let patch = json!({"spec": {"finalizers": kept}});
+                    self.patch(&key, revision, Some("finalize"), patch).await
                 }
                 Action::Tell(event) => {
                     self.recorder.record(*event);

@@ -72,6 +72,8 @@ pub enum Action {
         namespace: String,
         /// The revision the decision was made on.
         revision: u64,
+        /// The finalizers of its spec that are somebody else's.
+        kept: Vec<String>,
     },
     /// Tell the user something.
     Tell(Box<EventRecord>),
@@ -235,7 +237,10 @@ impl fmt::Display for Action {
             }
             Self::DeleteAll { resource, namespace } => write!(f, "delete all {resource} in {namespace}"),
             Self::Bind { key, node, .. } => write!(f, "bind {key} to {node}"),
-            Self::Finalize { namespace, .. } => write!(f, "finalize {namespace}"),
+            Self::Finalize { namespace, kept, .. } => {
+                write!(f, "finalize {namespace}")?;
+                if kept.is_empty() { Ok(()) } else { write!(f, " for us, not for {}", kept.join(", ")) }
+            }
             Self::Tell(event) => write!(f, "tell {event}"),
             Self::Told { action, done, .. } => {
                 write!(f, "{action}")?;

@@ -1,8 +1,9 @@
-//! Namespaces on their way out: everything in them goes first.
+//! Namespaces on their way out: everything in them goes first, and of that the pods before what they may need to end
+//! well: the Services, Secrets and rules they live by.
 
 use crate::action::{Action, Plan, change};
 use crate::controller::{Controller, Wake, itself};
-use crate::object::{Change, Meta, NAMESPACES, cluster_key};
+use crate::object::{Change, Meta, NAMESPACES, PODS, cluster_key};
 use crate::pods::time;
 use crate::world::World;
 use control_api::object::{Key, ResourceId};
@@ -17,6 +18,9 @@ pub(crate) static ROW: Controller = Controller {
     wakes: &[Wake::on("", "namespaces", itself), Wake::on_all(namespace_of_content)],
     reconcile,
 };
+
+/// The finalizer of a namespace's spec by which it waits for its content.
+const OURS: &str = "kubernetes";
 
 /// How soon to try again to delete what was made meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -37,26 +41,29 @@ fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
     else {
         return Plan::nothing();
     };
-    let ours = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
-    if !ours.is_some_and(|finalizers| finalizers.iter().any(|name| name == "kubernetes")) {
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref()).unwrap_or_default();
+    if !finalizers.iter().any(|name| name == OURS) {
         return Plan::nothing();
     }
     let content: Vec<(&ResourceId, usize)> = world.content(&at.name).collect();
     let mut actions: Vec<Action> =
         change_conditions(world, at, namespace, &content, now).into_iter().collect();
     if content.is_empty() {
-        actions
-            .push(Action::Finalize { namespace: at.name.clone(), revision: namespace.metadata.revision() });
+        let kept = finalizers.iter().filter(|name| *name != OURS).cloned().collect();
+        let revision = namespace.metadata.revision();
+        actions.push(Action::Finalize { namespace: at.name.clone(), revision, kept });
         return Plan::from(actions);
     }
-    let deletes = content.iter().filter(|(resource, _)| has_undeleted(world, resource, &at.name));
-    let deletes: Vec<Action> = deletes
+    let has_pods = content.iter().any(|(resource, _)| **resource == PODS);
+    let turn = content.iter().filter(|(resource, _)| !has_pods || **resource == PODS);
+    let deletes: Vec<Action> = turn
+        .filter(|(resource, _)| has_undeleted(world, resource, &at.name))
         .map(|(resource, _)| Action::DeleteAll { resource: (*resource).clone(), namespace: at.name.clone() })
         .collect();
     if !deletes.is_empty() {
         actions.push(Action::Together(deletes));
     }
-    Plan { actions, look_again: Some(LOOK_AGAIN) }
+    Plan { look_again: Some(LOOK_AGAIN), ..Plan::from(actions) }
 }
 
 /// Whether an object of a kind has not been told to go.
@@ -178,7 +185,7 @@ mod tests {
         let mut world = world(&[(
             NAMESPACES,
             json!({"metadata": {"name": "default", "uid": "u", "resourceVersion": "4", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Terminating"}}),
+                "spec": {"finalizers": ["example.com/also", "kubernetes"]}, "status": {"phase": "Terminating"}}),
         )]);
         for at in 0..config_maps {
             let map = json!({"metadata": {"name": format!("c{at}"), "namespace": "default", "uid": format!("u{at}")}});
@@ -204,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn content_goes_then_the_namespace() {
+    fn pods_go_then_the_rest_then_the_namespace() {
         check(
             2,
             "a:running",
@@ -214,11 +221,10 @@ mod tests {
             "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
             "ContentRemoved"="False" "All content successfully removed"
             "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished"
-            delete all configmaps in default
             delete all pods in default"#]],
         );
         check(
-            0,
+            2,
             "a:running deleting",
             expect![[r#"
             "ResourcesDiscovered"="False" "All resources successfully discovered"
@@ -226,6 +232,17 @@ mod tests {
             "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
             "SomeResourcesRemain"="True" "Some resources are remaining: pods. has 1 resource instances"
             "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished""#]],
+        );
+        check(
+            2,
+            "",
+            expect![[r#"
+            "ResourcesDiscovered"="False" "All resources successfully discovered"
+            "ParsedGroupVersions"="False" "All legacy kube types successfully parsed"
+            "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
+            "ContentRemoved"="False" "All content successfully removed"
+            "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished"
+            delete all configmaps in default"#]],
         );
         check(
             0,
@@ -236,7 +253,7 @@ mod tests {
             "ContentDeleted"="False" "All content successfully deleted, may be waiting on finalization"
             "ContentRemoved"="False" "All content successfully removed"
             "ContentHasNoFinalizers"="False" "All content-preserving finalizers finished"
-            finalize default"#]],
+            finalize default for us, not for example.com/also"#]],
         );
     }
 }
