@@ -9,7 +9,9 @@ use crate::queue::{Backoff, Job, Queue};
 use crate::shared_pods::SharedPods;
 use control_plan::{CONTROLLERS, Change, Plan};
 use control_registry::Registry;
+use futures::FutureExt as _;
 use prometheus_client::collector::Collector;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,7 +99,8 @@ impl Driver {
         self.at_rest.subscribe()
     }
 
-    /// Until stopped; then plans that are being carried out are carried to their end.
+    /// Until stopped; then plans that are being carried out are carried to their end. Earlier, if events are not written
+    /// any more: whoever runs this finds that it ended by itself.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut plans: JoinSet<Outcome> = JoinSet::new();
         let mut writer = JoinSet::new();
@@ -133,6 +136,10 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Some(ended) = writer.join_next() => {
+                    tracing::error!(?ended, "the writer of events ended by itself");
+                    break;
+                }
                 Some(outcome) = plans.join_next() => self.joined(outcome),
                 Ok(()) = revision.changed() => {}
                 () = tokio::time::sleep_until(timer) => {}
@@ -177,8 +184,7 @@ impl Driver {
         match decision {
             Ok(plan) => Some(plan),
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                let message = panic_text(&*panic);
                 tracing::error!(controller = controller.name, key = %job.1, message, "a controller panicked");
                 add(&self.metrics.rows[job.0].panics);
                 None
@@ -195,18 +201,15 @@ impl Driver {
             self.config.parallel_actions,
             controller.name,
         );
+        let metrics = self.metrics();
         plans.spawn(async move {
-            let result = executor.carry_out(plan.actions).await;
+            let result = survive(executor.carry_out(plan.actions), &job, &metrics).await;
             Outcome { job, look_again: plan.look_again, result }
         });
     }
 
     fn joined(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
-        match outcome {
-            Ok(outcome) => self.end(outcome),
-            // The job stays marked as running, and so is not tried again: it would panic again.
-            Err(error) => tracing::error!(%error, "carrying out a plan panicked"),
-        }
+        self.end(outcome.expect("a plan's panic is caught, and nobody aborts one"));
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -248,5 +251,77 @@ impl Driver {
         let rest = Rest { revision: seen, until: self.queue.next_timer() };
         let rest = self.queue.is_idle().then_some(rest);
         self.at_rest.send_if_modified(|before| std::mem::replace(before, rest) != rest);
+    }
+}
+
+/// What came of carrying out a plan. One that panics is looked at again like one that was decided on an old world: its
+/// job backs off, and all others go on.
+async fn survive(
+    plan: impl Future<Output = Result<(), Refusal>>,
+    job: &Job,
+    metrics: &DriverMetrics,
+) -> Result<(), Refusal> {
+    AssertUnwindSafe(plan).catch_unwind().await.unwrap_or_else(|panic| {
+        let (controller, message) = (CONTROLLERS[job.0].name, panic_text(&*panic));
+        tracing::error!(controller, key = %job.1, message, "carrying out a plan panicked");
+        add(&metrics.rows[job.0].panics);
+        Err(Refusal::Stale("carrying out the plan panicked".to_owned()))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control_api::Resources;
+    use control_api::object::{Key, ResourceId};
+    use control_registry::Config;
+    use control_store::Store;
+    use std::sync::atomic::AtomicBool;
+
+    /// How long anything may take before it counts as stuck.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_plan_that_panics_is_counted_and_its_job_backs_off() {
+        let metrics = DriverMetrics::new();
+        let pods = ResourceId::new("", "pods");
+        let job = (1, Key { resource: pods, namespace: None, name: "a".to_owned() });
+        let result = survive(async { panic!("on purpose") }, &job, &metrics).await;
+        assert!(matches!(result, Err(Refusal::Stale(_))), "{result:?}");
+        assert_eq!(metrics.rows[1].panics.load(Ordering::Relaxed), 1);
+        assert_eq!(survive(async { Ok(()) }, &job, &metrics).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn the_driver_ends_when_its_writer_of_events_does() {
+        let broken = Arc::new(AtomicBool::new(false));
+        let clock = {
+            let broken = Arc::clone(&broken);
+            move || {
+                assert!(!broken.load(Ordering::Relaxed), "on purpose");
+                jiff::Timestamp::UNIX_EPOCH
+            }
+        };
+        let config = Config { clock: Arc::new(clock), ..Config::default() };
+        let registry = Registry::new(Arc::new(Resources::built_in()), Store::in_memory().unwrap(), config);
+        let driver = Driver::new(registry, DriverConfig::default());
+        let (events, mut at_rest) = (driver.events(), driver.at_rest());
+        let running = JoinSet::from_iter([driver.run(CancellationToken::new())]);
+        tokio::time::timeout(PATIENCE, at_rest.wait_for(Option::is_some)).await.unwrap().unwrap();
+        // The driver waits now; the writer asks for the time first when it hears of something.
+        broken.store(true, Ordering::Relaxed);
+        events.record(control_plan::EventRecord {
+            regarding: Default::default(),
+            type_: "Normal",
+            reason: "Test".to_owned(),
+            message: String::new(),
+            component: "test",
+        });
+        tokio::time::timeout(PATIENCE, running.join_all()).await.expect("the driver ends");
     }
 }
