@@ -1,4 +1,5 @@
-//! Nodes that fall silent: their Ready condition becomes Unknown, and taints keep new pods away.
+//! Nodes that fall silent: their Ready condition becomes Unknown. Taints keep new pods away from them, as from nodes that
+//! say they are not ready and from those that are cordoned.
 
 use crate::action::{Action, EventRecord, Plan, change};
 use crate::controller::{Controller, Wake, itself};
@@ -25,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(40);
 const LEASES_IN: &str = "kube-node-lease";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Conditions that nobody knows of a silent node.
 const UNKNOWN: &[&str] = &["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
@@ -108,33 +110,37 @@ fn set_unknown(node: &mut Node, now: Timestamp) {
     }
 }
 
-/// The taints of a node by its Ready condition: unreachable when unknown, not-ready when false.
+/// The taints of a node by its Ready condition (unreachable when unknown, not-ready when false), and that of one that is
+/// cordoned. Other taints stay.
 fn set_taints(node: &mut Node, state: &str, now: Timestamp) {
-    let wanted = match state {
-        "True" => None,
-        "False" => Some(NOT_READY),
-        _ => Some(UNREACHABLE),
+    let spec = node.spec.get_or_insert_default();
+    let mut wanted: Vec<(&str, &str)> = match state {
+        "True" => Vec::new(),
+        "False" => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
+        _ => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
     };
-    let taints = &mut node.spec.get_or_insert_default().taints;
-    let list = taints.get_or_insert_default();
-    list.retain(|taint| {
-        (taint.key != NOT_READY && taint.key != UNREACHABLE) || Some(taint.key.as_str()) == wanted
-    });
-    for effect in ["NoSchedule", "NoExecute"] {
-        if let Some(key) =
-            wanted.filter(|key| !list.iter().any(|taint| taint.key == *key && taint.effect == effect))
-        {
-            let added = (effect == "NoExecute").then(|| time(now));
-            list.push(Taint {
-                key: key.to_owned(),
-                effect: effect.to_owned(),
-                time_added: added,
-                value: None,
-            });
-        }
+    if spec.unschedulable == Some(true) {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
+    let is_ours = |(key, effect): (&str, &str)| match key {
+        NOT_READY | UNREACHABLE => true,
+        UNSCHEDULABLE => effect == "NoSchedule",
+        _ => false,
+    };
+    let list = spec.taints.get_or_insert_default();
+    list.retain(|taint| {
+        let taint = (taint.key.as_str(), taint.effect.as_str());
+        !is_ours(taint) || wanted.contains(&taint)
+    });
+    wanted.retain(|(key, effect)| !list.iter().any(|taint| taint.key == *key && taint.effect == *effect));
+    list.extend(wanted.into_iter().map(|(key, effect)| Taint {
+        key: key.to_owned(),
+        effect: effect.to_owned(),
+        time_added: Some(time(now)),
+        value: None,
+    }));
     if list.is_empty() {
-        *taints = None;
+        spec.taints = None;
     }
 }
 
@@ -208,7 +214,7 @@ mod tests {
             0,
             60,
             expect![[r#"
-            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2026-01-01T00:11:00Z"}]}}
+            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2026-01-01T00:11:00Z"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2026-01-01T00:11:00Z"}]}}
             patch nodes n1 status {"status":{"conditions":[{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"Ready"},{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"MemoryPressure"},{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"DiskPressure"},{"lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:11:00Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"PIDPressure"}]}}
               then Normal NodeNotReady n1: Node n1 status is now: NodeNotReady
             patch pods default/a status {"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:11:00Z","status":"False","type":"Ready"}]}}
@@ -236,8 +242,30 @@ mod tests {
             0,
             10,
             expect![[r#"
-            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/not-ready"},{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","timeAdded":"2026-01-01T00:10:10Z"}]}}
+            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/not-ready","timeAdded":"2026-01-01T00:10:10Z"},{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","timeAdded":"2026-01-01T00:10:10Z"}]}}
             look again in 30s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_cordoned_node_is_tainted_and_one_that_is_open_again_is_not() {
+        check(
+            "n1/ready=True/cordoned/tainted",
+            0,
+            0,
+            expect![[r#"
+            patch nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"k","value":"v"},{"effect":"NoSchedule","key":"node.kubernetes.io/unschedulable","timeAdded":"2026-01-01T00:10:00Z"}]}}
+            look again in 40s
+        "#]],
+        );
+        check(
+            "n1/ready=True/taint=node.kubernetes.io~unschedulable:NoSchedule",
+            0,
+            0,
+            expect![[r#"
+            patch nodes n1 {"spec":{"taints":null}}
+            look again in 40s
         "#]],
         );
     }

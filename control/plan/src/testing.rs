@@ -16,7 +16,7 @@ pub(crate) fn now() -> Timestamp {
 ///
 /// States: pending, running (not ready), ready, failed, succeeded; `node=`, `cpu=`, `memory=`, `owner=` (the UID of its
 /// replica set), `hostport=`, `cost=`, `since=` and `created=` (minutes within the hour before [`now`]), `ip=`, `restarts=`, `ns=`,
-/// `deleting`; any other pair is a label. A pod has the UID `uid-<name>` and runs on `n1` unless it is pending.
+/// `priority=`, `never` (preempting others), `nominated=`, `victim` (of a preemption), `deleting`; any other pair is a label. A pod has the UID `uid-<name>` and runs on `n1` unless it is pending.
 pub(crate) fn pod(line: &str) -> Object {
     let mut words = line.split_whitespace();
     let (name, state) = words.next().unwrap().split_once(':').unwrap();
@@ -73,6 +73,14 @@ pub(crate) fn pod(line: &str) -> Object {
                 pod["status"]["podIP"] = json!(value);
                 pod["status"]["podIPs"] = json!([{"ip": value}]);
             }
+            "priority" => pod["spec"]["priority"] = json!(value.parse::<i32>().unwrap()),
+            "never" => pod["spec"]["preemptionPolicy"] = json!("Never"),
+            "nominated" => pod["status"]["nominatedNodeName"] = json!(value),
+            "victim" => {
+                let condition =
+                    json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"});
+                pod["status"]["conditions"].as_array_mut().unwrap().push(condition);
+            }
             "ns" => pod["metadata"]["namespace"] = json!(value),
             "rev" => pod["metadata"]["resourceVersion"] = json!(value),
             "deleting" => pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:09:00Z"),
@@ -82,7 +90,7 @@ pub(crate) fn pod(line: &str) -> Object {
     object(&PODS, &pod)
 }
 
-/// A node: `name/cpu=2/memory=2Gi/pods=10/cordoned/tainted`.
+/// A node: `name/cpu=2/memory=2Gi/pods=10/cordoned/tainted/taint=key:effect`, where `~` stands for a slash.
 pub(crate) fn node(text: &str) -> Node {
     let mut words = text.split('/');
     let name = words.next().unwrap();
@@ -97,6 +105,10 @@ pub(crate) fn node(text: &str) -> Node {
         match name {
             "cordoned" => node["spec"]["unschedulable"] = json!(true),
             "tainted" => node["spec"]["taints"] = json!([{"key": "k", "value": "v", "effect": "NoSchedule"}]),
+            "taint" => {
+                let (key, effect) = value.split_once(':').unwrap();
+                node["spec"]["taints"] = json!([{"key": key.replace('~', "/"), "effect": effect}]);
+            }
             "ready" => {
                 node["status"]["conditions"] = json!([{"type": "Ready", "status": value,
                     "lastTransitionTime": "2026-01-01T00:00:00Z", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]);
