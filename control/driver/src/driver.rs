@@ -48,6 +48,8 @@ pub struct Rest {
 struct Outcome {
     job: Job,
     look_again: Option<Duration>,
+    /// The world set pods aside for it.
+    set_aside: bool,
     result: Result<(), Refusal>,
 }
 
@@ -121,7 +123,7 @@ impl Driver {
                 match self.decide(&job) {
                     Some(plan) if plan.actions.is_empty() => {
                         let look_again = plan.look_again;
-                        self.end(Outcome { job, look_again, result: Ok(()) });
+                        self.end(Outcome { job, look_again, set_aside: false, result: Ok(()) });
                     }
                     Some(plan) => self.act(&mut plans, job, plan),
                     None => outcomes_of_panics.push(job),
@@ -129,7 +131,7 @@ impl Driver {
             }
             for job in outcomes_of_panics.drain(..) {
                 let result = Err(Refusal::Stale("the controller panicked".to_owned()));
-                self.end(Outcome { job, look_again: None, result });
+                self.end(Outcome { job, look_again: None, set_aside: false, result });
             }
             self.publish(seen);
             let timer = self.queue.next_timer().unwrap_or(started + Duration::from_secs(u64::from(u32::MAX)));
@@ -182,7 +184,10 @@ impl Driver {
         self.queue.took(job, began.elapsed(), Instant::now());
         add(&self.metrics.rows[job.0].reconciles);
         match decision {
-            Ok(plan) => Some(plan),
+            Ok(plan) => {
+                self.feed.world.set_aside(&plan.unplaced);
+                Some(plan)
+            }
             Err(panic) => {
                 let message = panic_text(&*panic);
                 tracing::error!(controller = controller.name, key = %job.1, message, "a controller panicked");
@@ -204,7 +209,7 @@ impl Driver {
         let metrics = self.metrics();
         plans.spawn(async move {
             let result = survive(executor.carry_out(plan.actions), &job, &metrics).await;
-            Outcome { job, look_again: plan.look_again, result }
+            Outcome { job, look_again: plan.look_again, set_aside: !plan.unplaced.is_empty(), result }
         });
     }
 
@@ -213,7 +218,7 @@ impl Driver {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        let Outcome { job, look_again, result } = outcome;
+        let Outcome { job, look_again, set_aside, result } = outcome;
         let controller = CONTROLLERS[job.0];
         let now = Instant::now();
         match result {
@@ -227,6 +232,10 @@ impl Driver {
                 }
             }
             Err(refusal) => {
+                if set_aside {
+                    // Perhaps for the room of pods that did not get it.
+                    self.feed.world.forget_set_aside();
+                }
                 add(&self.metrics.rows[job.0].retries);
                 let jitter = self.random.f64();
                 let delay = self.queue.refused(&job, jitter, now);

@@ -66,6 +66,16 @@ fn pods_wait_for_room_and_silent_nodes_are_told() {
 }
 
 #[test]
+fn important_pods_take_the_place_of_others() {
+    check("preemption");
+}
+
+#[test]
+fn taints_drive_pods_off_their_node() {
+    check("taints");
+}
+
+#[test]
 fn endpoints_that_a_user_writes_are_told_as_slices() {
     check("mirror");
 }

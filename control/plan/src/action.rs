@@ -1,5 +1,6 @@
 //! Changes to make, as data: tests compare them, logs print them, the driver carries them out.
 
+use crate::scheduler::waiting::Unplaced;
 use control_api::object::{Key, ResourceId};
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde::Serialize;
@@ -14,6 +15,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// The decision depends on time: look again after this long.
     pub look_again: Option<Duration>,
+    /// Pods that were found to fit on no node, if the plan is carried out: the world sets them aside.
+    pub unplaced: Vec<Unplaced>,
 }
 
 /// A change to make.
@@ -142,7 +145,7 @@ impl Plan {
 
 impl From<Vec<Action>> for Plan {
     fn from(actions: Vec<Action>) -> Self {
-        Self { actions, look_again: None }
+        Self { actions, ..Self::default() }
     }
 }
 

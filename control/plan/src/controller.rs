@@ -5,7 +5,7 @@ use crate::object::Change;
 use crate::world::World;
 use crate::{
     deployment, endpoints, event_expiry, garbage, namespace, namespace_defaults, node_lifecycle, pod_gc,
-    replica_set, scheduler,
+    replica_set, scheduler, taint_eviction,
 };
 use control_api::object::{Key, ResourceId};
 use jiff::Timestamp;
@@ -64,6 +64,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &namespace_defaults::ROOT_CA,
     &garbage::ROW,
     &node_lifecycle::ROW,
+    &taint_eviction::ROW,
     &pod_gc::ROW,
     &event_expiry::ROW,
 ];

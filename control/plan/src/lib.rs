@@ -23,6 +23,7 @@ mod node_lifecycle;
 mod pod_gc;
 mod replica_set;
 mod scheduler;
+mod taint_eviction;
 
 #[cfg(test)]
 mod testing;
@@ -32,4 +33,5 @@ pub use controller::{CONTROLLERS, Controller, Wake};
 pub use object::{Change, Object};
 pub use scheduler::amounts::Amounts;
 pub use scheduler::place::{Cluster, HostPort, NodeName, NodeSpace, Unfit, place};
+pub use scheduler::waiting::{Unplaced, WaitingPod, WaitingPods};
 pub use world::{Settings, World};

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Core group: pods.
 pub const PODS: ResourceId = ResourceId::new("", "pods");
@@ -63,10 +63,21 @@ pub enum Object {
     ReplicaSet(Arc<ReplicaSet>),
     /// A lease.
     Lease(Arc<Lease>),
-    /// An event, of which only the time of its last occurrence matters.
-    Event(Arc<(ObjectMeta, Timestamp)>),
+    /// An event.
+    Event(Arc<SeenEvent>),
     /// Any other kind: its metadata without annotations.
     Other(Arc<ObjectMeta>),
+}
+
+/// What matters of an event. There are several for every pod, so nothing else is kept.
+#[derive(Debug, Clone)]
+pub struct SeenEvent {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Its revision.
+    pub revision: u64,
+    /// When it last occurred.
+    pub last: Timestamp,
 }
 
 /// A change of one object.
@@ -91,6 +102,9 @@ impl Change {
         self.after.as_ref().or(self.before.as_ref()).map(Object::meta)
     }
 }
+
+/// The metadata of what has none.
+static NOTHING: LazyLock<ObjectMeta> = LazyLock::new(ObjectMeta::default);
 
 #[derive(Deserialize)]
 struct OnlyMeta {
@@ -123,15 +137,11 @@ impl Object {
             ("coordination.k8s.io", "leases") => typed!(json, Lease, Lease),
             ("", "events") => {
                 let event: Event = serde_json::from_slice(json)?;
-                let last = last_seen(&event);
-                let meta = ObjectMeta {
-                    name: event.metadata.name,
-                    namespace: event.metadata.namespace,
-                    uid: event.metadata.uid,
-                    resource_version: event.metadata.resource_version,
-                    ..ObjectMeta::default()
-                };
-                Ok(Self::Event(Arc::new((meta, last))))
+                Ok(Self::Event(Arc::new(SeenEvent {
+                    uid: event.metadata.uid_str().into(),
+                    revision: event.metadata.revision(),
+                    last: last_seen(&event),
+                })))
             }
             _ => {
                 let mut object: OnlyMeta = serde_json::from_slice(json)?;
@@ -142,7 +152,7 @@ impl Object {
         }
     }
 
-    /// Its metadata.
+    /// Its metadata; that of an event is not kept.
     pub fn meta(&self) -> &ObjectMeta {
         match self {
             Self::Pod(object) => &object.metadata,
@@ -155,8 +165,18 @@ impl Object {
             Self::Deployment(object) => &object.metadata,
             Self::ReplicaSet(object) => &object.metadata,
             Self::Lease(object) => &object.metadata,
-            Self::Event(object) => &object.0,
+            Self::Event(_) => &NOTHING,
             Self::Other(object) => object,
+        }
+    }
+
+    /// The object as it counts when it is heard of: no event was last seen later than that.
+    pub(crate) fn heard_of(self, now: Timestamp) -> Self {
+        match self {
+            Self::Event(event) if event.last > now => {
+                Self::Event(Arc::new(SeenEvent { last: now, ..SeenEvent::clone(&event) }))
+            }
+            other => other,
         }
     }
 

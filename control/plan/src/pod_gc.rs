@@ -1,4 +1,4 @@
-//! Pods bound to a node that is gone: nobody will ever end them, so they are deleted.
+//! Pods that nobody will ever end: those bound to a node that is gone, and those that have ended, beyond a number.
 
 use crate::action::{Action, Plan, Propagation};
 use crate::controller::{Controller, Wake};
@@ -7,14 +7,26 @@ use crate::pods;
 use crate::world::World;
 use control_api::object::Key;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
 
 /// The garbage collector of pods.
 pub(crate) static ROW: Controller = Controller {
     name: "pod-garbage-collector-controller",
-    wakes: &[Wake::on("", "nodes", gone_node), Wake::on("", "pods", nodeless_pod)],
+    wakes: &[
+        Wake::on("", "nodes", gone_node),
+        Wake::on("", "pods", nodeless_pod),
+        Wake::on("", "pods", too_many_ended),
+    ],
     reconcile,
 };
+
+/// How many pods that ended are kept: upstream's `--terminated-pod-gc-threshold`. A pod is some ten kilobytes in memory,
+/// so these are a hundred megabytes at most; fewer would surprise who runs a batch and looks at it afterwards.
+const KEPT: usize = 12_500;
+
+/// The most that one plan deletes.
+const BATCH: usize = 500;
 
 /// How long a node may be away before its pods are given up: it may be about to register again.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -28,7 +40,41 @@ fn nodeless_pod(world: &World, change: &Change) -> Vec<Key> {
     node.filter(|node| world.node(node).is_none()).map(|node| cluster_key(NODES, node)).into_iter().collect()
 }
 
+/// One key stands for all pods that ended.
+fn too_many_ended(world: &World, change: &Change) -> Vec<Key> {
+    let ended = change.after.as_ref().and_then(Object::pod).is_some_and(|pod| pods::is_terminal(pod));
+    if ended && world.count_ended_pods() > KEPT { vec![cluster_key(PODS, "ended")] } else { Vec::new() }
+}
+
 fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
+    if at.resource == PODS { collect_ended(world, KEPT) } else { collect_nodeless(world, at, now) }
+}
+
+/// Deletes what ended beyond `kept`: evicted pods first, then the oldest.
+fn collect_ended(world: &World, kept: usize) -> Plan {
+    let surplus = world.count_ended_pods().saturating_sub(kept);
+    let deletes: Vec<Action> = world.ended_pods().take(surplus.min(BATCH)).map(|pod| delete(pod)).collect();
+    let mut plan = Plan::nothing();
+    if surplus > BATCH {
+        plan.look_again_in(Duration::ZERO);
+    }
+    if !deletes.is_empty() {
+        plan.actions.push(Action::Together(deletes));
+    }
+    plan
+}
+
+fn delete(pod: &Pod) -> Action {
+    Action::Delete {
+        key: key(PODS, pod.metadata.namespace_str(), pod.metadata.name_str()),
+        uid: pod.metadata.uid_str().to_owned(),
+        revision: None,
+        propagation: Propagation::Background,
+        grace_secs: Some(0),
+    }
+}
+
+fn collect_nodeless(world: &World, at: &Key, now: Timestamp) -> Plan {
     if world.node(&at.name).is_some() {
         return Plan::nothing();
     }
@@ -43,13 +89,7 @@ fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
         let end = since.checked_add(QUARANTINE).unwrap_or(Timestamp::MAX);
         match pods::until(end, now) {
             Some(rest) => plan.look_again_in(rest),
-            None => deletes.push(Action::Delete {
-                key: key(PODS, pod.metadata.namespace_str(), pod.metadata.name_str()),
-                uid: pod.metadata.uid_str().to_owned(),
-                revision: None,
-                propagation: Propagation::Background,
-                grace_secs: Some(0),
-            }),
+            None => deletes.push(delete(pod)),
         }
     }
     if !deletes.is_empty() {
@@ -61,8 +101,9 @@ fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{add_node, add_pods, now, world};
+    use crate::testing::{add, add_node, add_pods, now, world};
     use expect_test::{Expect, expect};
+    use serde_json::json;
 
     fn check(node: Option<&str>, secs: u64, expect: Expect) {
         let mut world = world(&[]);
@@ -91,5 +132,26 @@ mod tests {
             delete pods default/a Background grace=0
         "#]],
         );
+    }
+
+    #[test]
+    fn of_pods_that_ended_the_evicted_and_the_oldest_go() {
+        let mut world = world(&[]);
+        add_pods(
+            &mut world,
+            "a:succeeded created=02; b:failed created=01; c:running; d:failed created=00 deleting",
+        );
+        let evicted = json!({"metadata": {"name": "e", "namespace": "default", "uid": "uid-e",
+            "creationTimestamp": "2026-01-01T00:09:00Z"}, "status": {"phase": "Failed", "reason": "Evicted"}});
+        add(&mut world, &PODS, &evicted);
+        assert_eq!(collect_ended(&world, 3).to_string(), "");
+        let expect = expect![[r#"
+            delete pods default/e Background grace=0
+            delete pods default/b Background grace=0
+        "#]];
+        expect.assert_eq(&collect_ended(&world, 1).to_string());
+        // An index follows them out.
+        add_pods(&mut world, "a:succeeded created=02 deleting; b:failed created=01 deleting");
+        assert_eq!(world.count_ended_pods(), 1);
     }
 }

@@ -16,6 +16,16 @@ pub fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
+/// Its priority.
+pub fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+}
+
+/// `status.nominatedNodeName`, when it has one: where there will be room for it.
+pub fn nominated(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
+}
+
 /// It ended and will not run again.
 pub fn is_terminal(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
@@ -29,6 +39,36 @@ pub fn is_active(pod: &Pod) -> bool {
 /// A condition of a type.
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
+
+/// The pod with a condition set. Its time of transition stays while its status does.
+pub fn with_condition(
+    pod: &Pod,
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Pod {
+    let status = crate::conditions::status(holds);
+    let current = condition(pod, kind).filter(|current| current.status == status);
+    let since = current.and_then(|current| current.last_transition_time.clone());
+    let condition = PodCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(since.unwrap_or_else(|| time(now))),
+        last_probe_time: None,
+        observed_generation: pod.metadata.generation,
+    };
+    let mut new = Pod::clone(pod);
+    let conditions = new.status.get_or_insert_default().conditions.get_or_insert_default();
+    match conditions.iter_mut().find(|other| other.type_ == kind) {
+        Some(place) => *place = condition,
+        None => conditions.push(condition),
+    }
+    new
 }
 
 /// Its Ready condition is True.

@@ -6,14 +6,17 @@
 
 use crate::object::{Change, Meta, NAMESPACES, NODES, Object, REPLICA_SETS};
 use crate::pods;
+use crate::scheduler;
 use crate::scheduler::amounts::Amounts;
 use crate::scheduler::place::NodeSpace;
+use crate::scheduler::waiting::{Unplaced, WaitingPods};
 use crate::selector::Labels;
+use crate::taint_eviction::no_execute;
 use control_api::object::{Key, ResourceId};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, Taint};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,30 +37,40 @@ pub struct World {
     settings: Settings,
     started: Timestamp,
     revision: u64,
-    objects: BTreeMap<Key, Object>,
+    /// Indexes share these keys.
+    objects: BTreeMap<Arc<Key>, Object>,
     /// Owner's UID to all that names it as an owner.
-    dependents: BTreeMap<String, BTreeSet<Key>>,
+    dependents: BTreeMap<String, BTreeSet<Arc<Key>>>,
     /// Pods and replica sets without a controller, by kind and namespace.
-    orphans: BTreeMap<(ResourceId, String), BTreeSet<Key>>,
+    orphans: BTreeMap<(ResourceId, String), BTreeSet<Arc<Key>>>,
     /// Pods by (namespace, label, value). Pods stand in these two themselves: their controllers walk over all of them.
-    labelled: BTreeMap<(String, String, String), BTreeMap<Key, Arc<Pod>>>,
+    labelled: BTreeMap<(String, String, String), Pods>,
     /// Controller's UID to its pods.
-    controlled: BTreeMap<String, BTreeMap<Key, Arc<Pod>>>,
+    controlled: BTreeMap<String, Pods>,
     /// Pods by node.
-    bound: BTreeMap<String, BTreeSet<Key>>,
-    /// Pods that wait for a node.
-    waiting: BTreeSet<Key>,
+    bound: BTreeMap<String, BTreeSet<Arc<Key>>>,
+    /// Pods that ended and are not being deleted: evicted ones before others, then by when they were created.
+    ended: BTreeSet<(Ended, Arc<Key>)>,
+    waiting: WaitingPods,
     /// Nodes with what is free on them. Those without a node object are there while pods name them.
     spaces: BTreeMap<String, NodeSpace>,
     /// How many objects of each kind a namespace holds.
     content: BTreeMap<String, BTreeMap<ResourceId, usize>>,
     /// Events in the order they were last seen.
-    events: BTreeSet<(Timestamp, Key)>,
-    /// Nodes that went while pods named them: since when.
+    events: BTreeSet<(Timestamp, Arc<Key>)>,
+    /// Nodes that went, as long as pods name them: since when.
     gone: BTreeMap<String, Timestamp>,
+    /// Node to those of its NoExecute taints that do not say when they were added: when they were first seen.
+    tainted: BTreeMap<String, BTreeMap<String, Timestamp>>,
     /// Why the last action of (controller, key) was refused.
     refusals: BTreeMap<(&'static str, Key), String>,
 }
+
+/// Pods, and where they are.
+type Pods = BTreeMap<Arc<Key>, Arc<Pod>>;
+
+/// The order in which pods that ended are given up: not evicted, when created.
+type Ended = (bool, Timestamp);
 
 macro_rules! getters {
     ($($one:ident, $variant:ident, $type:ty, $group:literal, $plural:literal, $doc:literal;)*) => {
@@ -102,24 +115,61 @@ impl World {
     /// Takes in a change: what an object is from `revision` on, or that it is gone. `now` is when we heard of it.
     pub fn apply(&mut self, key: Key, revision: u64, after: Option<Object>, now: Timestamp) -> Change {
         self.revision = self.revision.max(revision);
+        let after = after.map(|object| object.heard_of(now));
         if key.resource == NODES {
-            match &after {
-                Some(_) => self.gone.remove(&key.name),
-                None => self.gone.insert(key.name.clone(), now),
-            };
+            self.note_node(&key.name, after.as_ref(), now);
         }
+        // Its indexes share the key of an object.
+        let known = self.objects.get_key_value(&key).map(|(known, _)| Arc::clone(known));
+        let shared = known.unwrap_or_else(|| Arc::new(key.clone()));
         let before = match &after {
-            Some(object) => self.objects.insert(key.clone(), object.clone()),
-            None => self.objects.remove(&key),
+            Some(object) => self.objects.insert(Arc::clone(&shared), object.clone()),
+            None => self.objects.remove(&shared),
         };
         if let Some(object) = &before {
-            self.unindex(&key, object);
+            self.unindex(&shared, object);
         }
         if let Some(object) = &after {
-            self.index(&key, object);
+            self.index(&shared, object);
         }
         self.count(&key, before.is_some(), after.is_some());
-        Change { key, before, after }
+        let change = Change { key, before, after };
+        if change.states().any(|object| object.pod().is_some()) {
+            self.waiting.update(&shared, change.after.as_ref().and_then(Object::pod));
+            self.forget_gone_node(&change);
+        }
+        if scheduler::leaves_room(&change) {
+            self.waiting.room_came();
+        }
+        change
+    }
+
+    /// Notes that a node is gone, and since when it has its taints.
+    fn note_node(&mut self, name: &str, node: Option<&Object>, now: Timestamp) {
+        if node.is_some() {
+            self.gone.remove(name);
+        } else if self.bound.contains_key(name) {
+            self.gone.insert(name.to_owned(), now);
+        }
+        let before = self.tainted.remove(name).unwrap_or_default();
+        let Some(Object::Node(node)) = node else { return };
+        let silent = no_execute(node).filter(|taint| taint.time_added.is_none());
+        let since = silent.map(|taint| {
+            let seen = before.get(&taint.key).copied().unwrap_or(now);
+            (taint.key.clone(), seen)
+        });
+        let since: BTreeMap<String, Timestamp> = since.collect();
+        if !since.is_empty() {
+            self.tainted.insert(name.to_owned(), since);
+        }
+    }
+
+    /// Forgets since when a node is gone, once the last pod that named it is.
+    fn forget_gone_node(&mut self, change: &Change) {
+        let node = change.before.as_ref().and_then(Object::pod).and_then(|pod| pods::node(pod));
+        if let Some(node) = node.filter(|node| !self.bound.contains_key(*node)) {
+            self.gone.remove(node);
+        }
     }
 
     getters! {
@@ -163,7 +213,8 @@ impl World {
         };
         let end = first.clone();
         self.objects
-            .range(first..)
+            .range::<Key, _>(first..)
+            .map(|(key, object)| (&**key, object))
             .take_while(move |(key, _)| key.resource == end.resource && key.namespace == end.namespace)
     }
 
@@ -171,17 +222,18 @@ impl World {
     pub fn all<'a>(&'a self, resource: &ResourceId) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
         let resource = resource.clone();
         let first = Key { resource: resource.clone(), namespace: None, name: String::new() };
-        self.objects.range(first..).take_while(move |(key, _)| key.resource == resource)
+        let all = self.objects.range::<Key, _>(first..).map(|(key, object)| (&**key, object));
+        all.take_while(move |(key, _)| key.resource == resource)
     }
 
     /// Every object there is.
     pub fn everything(&self) -> impl Iterator<Item = (&Key, &Object)> {
-        self.objects.iter()
+        self.objects.iter().map(|(key, object)| (&**key, object))
     }
 
     /// What names this UID as an owner.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Key> {
-        self.dependents.get(uid).into_iter().flatten()
+        self.dependents.get(uid).into_iter().flatten().map(|key| &**key)
     }
 
     /// Pods whose controller has this UID.
@@ -207,7 +259,7 @@ impl World {
         namespace: &str,
     ) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
         let keys = self.orphans.get(&(resource.clone(), namespace.to_owned()));
-        keys.into_iter().flatten().filter_map(|key| Some((key, self.objects.get(key)?)))
+        keys.into_iter().flatten().filter_map(|key| Some((&**key, self.objects.get(key)?)))
     }
 
     /// Pods of a namespace that have all these labels; none when no label is asked for.
@@ -226,14 +278,36 @@ impl World {
     }
 
     /// Pods bound to a node, whether the node exists or not.
-    pub fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<Pod>> {
+    pub fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
         let keys = self.bound.get(node);
         keys.into_iter().flatten().filter_map(|key| self.objects.get(key)?.pod())
     }
 
     /// Pods that wait for a node.
-    pub fn waiting_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.waiting.iter().filter_map(|key| self.objects.get(key)?.pod())
+    pub fn waiting_pods(&self) -> &WaitingPods {
+        &self.waiting
+    }
+
+    /// Sets pods aside that were found to fit nowhere, until room comes.
+    pub fn set_aside(&mut self, unplaced: &[Unplaced]) {
+        for pod in unplaced {
+            self.waiting.set_aside(pod);
+        }
+    }
+
+    /// Forgets that pods were found to fit nowhere.
+    pub fn forget_set_aside(&mut self) {
+        self.waiting.room_came();
+    }
+
+    /// How many pods ended and are not being deleted.
+    pub fn count_ended_pods(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// Pods that ended and are not being deleted, in the order in which they are given up.
+    pub fn ended_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.ended.iter().filter_map(|(_, key)| self.objects.get(key)?.pod())
     }
 
     /// The nodes that exist, with what their pods use.
@@ -252,9 +326,20 @@ impl World {
         self.gone.get(node).copied()
     }
 
+    /// Since when a node has a taint.
+    pub fn tainted_since(&self, node: &str, taint: &Taint) -> Timestamp {
+        let seen = || self.tainted.get(node)?.get(&taint.key).copied();
+        taint.time_added.as_ref().map(|time| time.0).or_else(seen).unwrap_or(self.started)
+    }
+
     /// Events, the longest unseen first.
     pub fn events(&self) -> impl Iterator<Item = (Timestamp, &Key)> {
-        self.events.iter().map(|(seen, key)| (*seen, key))
+        self.events.iter().map(|(seen, key)| (*seen, &**key))
+    }
+
+    /// How many events there are.
+    pub fn count_events(&self) -> usize {
+        self.events.len()
     }
 
     /// Why the last action of a controller on a key was refused.
@@ -281,14 +366,14 @@ impl World {
         })
     }
 
-    fn index(&mut self, key: &Key, object: &Object) {
+    fn index(&mut self, key: &Arc<Key>, object: &Object) {
         let meta = object.meta();
         for owner in meta.owner_references.iter().flatten() {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(key.clone());
+            self.dependents.entry(owner.uid.clone()).or_default().insert(Arc::clone(key));
         }
         if matches!(object, Object::Pod(_) | Object::ReplicaSet(_)) && meta.controller().is_none() {
             let kind = (key.resource.clone(), meta.namespace_str().to_owned());
-            self.orphans.entry(kind).or_default().insert(key.clone());
+            self.orphans.entry(kind).or_default().insert(Arc::clone(key));
         }
         match object {
             Object::Pod(pod) => self.index_pod(key, pod),
@@ -298,13 +383,13 @@ impl World {
                 space.node = Some(Arc::clone(node));
             }
             Object::Event(event) => {
-                self.events.insert((event.1, key.clone()));
+                self.events.insert((event.last, Arc::clone(key)));
             }
             _ => {}
         }
     }
 
-    fn unindex(&mut self, key: &Key, object: &Object) {
+    fn unindex(&mut self, key: &Arc<Key>, object: &Object) {
         let meta = object.meta();
         for owner in meta.owner_references.iter().flatten() {
             remove(&mut self.dependents, &owner.uid, key);
@@ -319,35 +404,32 @@ impl World {
                 self.forget_unused_space(&key.name);
             }
             Object::Event(event) => {
-                self.events.remove(&(event.1, key.clone()));
+                self.events.remove(&(event.last, Arc::clone(key)));
             }
             _ => {}
         }
     }
 
-    fn index_pod(&mut self, key: &Key, pod: &Arc<Pod>) {
+    fn index_pod(&mut self, key: &Arc<Key>, pod: &Arc<Pod>) {
         for (label, value) in pod.metadata.labels.iter().flatten() {
             let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
-            self.labelled.entry(pair).or_default().insert(key.clone(), Arc::clone(pod));
+            self.labelled.entry(pair).or_default().insert(Arc::clone(key), Arc::clone(pod));
         }
         if let Some(owner) = pod.metadata.controller() {
-            self.controlled.entry(owner.uid.clone()).or_default().insert(key.clone(), Arc::clone(pod));
+            self.controlled.entry(owner.uid.clone()).or_default().insert(Arc::clone(key), Arc::clone(pod));
         }
-        match pods::node(pod) {
-            Some(node) => {
-                self.bound.entry(node.to_owned()).or_default().insert(key.clone());
-                if !pods::is_terminal(pod) {
-                    self.space(node).take(pod);
-                }
+        if let Some(order) = ended(pod) {
+            self.ended.insert((order, Arc::clone(key)));
+        }
+        if let Some(node) = pods::node(pod) {
+            self.bound.entry(node.to_owned()).or_default().insert(Arc::clone(key));
+            if !pods::is_terminal(pod) {
+                self.space(node).take(pod);
             }
-            None if pods::is_active(pod) => {
-                self.waiting.insert(key.clone());
-            }
-            None => {}
         }
     }
 
-    fn unindex_pod(&mut self, key: &Key, pod: &Pod) {
+    fn unindex_pod(&mut self, key: &Arc<Key>, pod: &Pod) {
         for (label, value) in pod.metadata.labels.iter().flatten() {
             let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
             remove_pod(&mut self.labelled, &pair, key);
@@ -355,7 +437,9 @@ impl World {
         if let Some(owner) = pod.metadata.controller() {
             remove_pod(&mut self.controlled, &owner.uid, key);
         }
-        self.waiting.remove(key);
+        if let Some(order) = ended(pod) {
+            self.ended.remove(&(order, Arc::clone(key)));
+        }
         if let Some(node) = pods::node(pod) {
             remove(&mut self.bound, node, key);
             if !pods::is_terminal(pod) {
@@ -405,8 +489,15 @@ impl World {
     }
 }
 
+/// The place of a pod among those that ended and are not being deleted, if it did.
+fn ended(pod: &Pod) -> Option<Ended> {
+    let status = pod.status.as_ref().filter(|_| pods::is_terminal(pod) && !pod.metadata.is_deleting())?;
+    let evicted = pods::phase(pod) == "Failed" && status.reason.as_deref() == Some("Evicted");
+    Some((!evicted, pod.metadata.created()))
+}
+
 fn remove<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
-    index: &mut BTreeMap<K, BTreeSet<Key>>,
+    index: &mut BTreeMap<K, BTreeSet<Arc<Key>>>,
     at: &Q,
     key: &Key,
 ) {
@@ -418,7 +509,7 @@ fn remove<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
     }
 }
 
-fn remove_pod<K: Ord>(index: &mut BTreeMap<K, BTreeMap<Key, Arc<Pod>>>, at: &K, key: &Key) {
+fn remove_pod<K: Ord>(index: &mut BTreeMap<K, Pods>, at: &K, key: &Key) {
     if let Some(pods) = index.get_mut(at) {
         pods.remove(key);
         if pods.is_empty() {
@@ -429,17 +520,17 @@ fn remove_pod<K: Ord>(index: &mut BTreeMap<K, BTreeMap<Key, Arc<Pod>>>, at: &K, 
 
 #[cfg(test)]
 mod tests {
-    use crate::object::PODS;
-    use crate::testing::{now, pod, world};
+    use crate::object::{NODES, PODS, cluster_key};
+    use crate::testing::{add_node, now, pod, world};
 
     #[test]
     fn indexes_follow_every_change() {
         let mut world = world(&[]);
         let key = crate::object::key(PODS, "default", "a");
         world.apply(key.clone(), 1, Some(pod("a:pending app=web cpu=100m")), now());
-        assert_eq!(world.waiting_pods().count(), 1);
+        assert_eq!(world.waiting_pods().len(), 1);
         world.apply(key.clone(), 2, Some(pod("a:running app=db node=n1 cpu=100m")), now());
-        assert_eq!(world.waiting_pods().count(), 0);
+        assert_eq!(world.waiting_pods().len(), 0);
         assert_eq!(world.pods_on("n1").count(), 1);
         assert_eq!(world.pods_labelled("default", &[("app".into(), "web".into())].into()).count(), 0);
         assert_eq!(world.pods_labelled("default", &[("app".into(), "db".into())].into()).count(), 1);
@@ -448,8 +539,25 @@ mod tests {
         world.apply(key.clone(), 3, None, now());
         assert_eq!(world.content("default").count(), 0);
         let left =
-            (&world.labelled, &world.bound, &world.waiting, &world.spaces, &world.orphans, &world.objects);
+            (&world.labelled, &world.bound, &world.ended, &world.spaces, &world.orphans, &world.objects);
         assert_eq!(format!("{left:?}"), "({}, {}, {}, {}, {}, {})");
         assert_eq!(world.revision(), 3);
+    }
+
+    #[test]
+    fn when_a_node_went_is_known_as_long_as_a_pod_names_it() {
+        let mut world = world(&[]);
+        let (pod_key, node) = (crate::object::key(PODS, "default", "a"), cluster_key(NODES, "n1"));
+        add_node(&mut world, "n1");
+        world.apply(node.clone(), 2, None, now());
+        assert_eq!(world.gone_since("n1"), None);
+        add_node(&mut world, "n1");
+        world.apply(pod_key.clone(), 3, Some(pod("a:running node=n1")), now());
+        world.apply(node, 4, None, now());
+        assert_eq!(world.gone_since("n1"), Some(now()));
+        world.apply(pod_key.clone(), 5, Some(pod("a:running node=n1 deleting")), now());
+        assert_eq!(world.gone_since("n1"), Some(now()));
+        world.apply(pod_key, 6, None, now());
+        assert!(world.gone.is_empty() && world.spaces.is_empty());
     }
 }

@@ -18,8 +18,6 @@ const NO_HOOK: &str = "not supported yet: use httpGet or sleep";
 /// Of a request that cannot be made.
 const NO_SCHEME: &str = "not supported yet: use HTTP";
 
-/// The seconds in the tolerations that every pod gets.
-const DEFAULT_TOLERATION_SECS: i64 = 300;
 
 const OF_POD: &[Row] = &[
     row("hostNetwork", NO_EFFECT),
@@ -93,12 +91,6 @@ const OF_SOURCE: &[Row] = &[
 pub(super) fn of_spec(spec: &Value, path: &str) -> Vec<String> {
     let mut told = Vec::new();
     OF_POD.iter().for_each(|row| tell(&mut told, spec, path, row));
-    for (index, toleration) in object::list(spec, &["tolerations"]).iter().enumerate() {
-        let seconds = object::integer(toleration, &["tolerationSeconds"]);
-        if seconds.is_some_and(|seconds| seconds != DEFAULT_TOLERATION_SECS) {
-            told.push(format!("{path}.tolerations[{index}].tolerationSeconds: {NO_EFFECT}"));
-        }
-    }
     // Ephemeral containers do not run at all, which has been said.
     for list in ["containers", "initContainers"] {
         for (index, container) in object::list(spec, &[list]).iter().enumerate() {
@@ -152,7 +144,7 @@ mod tests {
                 "hostNetwork": true, "hostPID": false, "securityContext": {},
                 "dnsPolicy": "None", "os": { "name": "windows" },
                 "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{}] } },
-                "tolerations": [{ "tolerationSeconds": 300 }, { "tolerationSeconds": 5 }],
+                "tolerations": [{ "tolerationSeconds": 5 }],
                 "containers": [{
                     "name": "c", "securityContext": { "runAsUser": 1 }, "terminationMessagePath": "/tmp/end",
                     "ports": [{ "containerPort": 80 }, { "containerPort": 81, "hostPort": 8081 }],
@@ -163,7 +155,6 @@ mod tests {
                 spec.dnsPolicy: accepted, and has no effect on WebAssembly pods yet
                 spec.affinity.podAntiAffinity: accepted, and has no effect on WebAssembly pods yet
                 spec.os.name: accepted, and has no effect on WebAssembly pods yet
-                spec.tolerations[1].tolerationSeconds: accepted, and has no effect on WebAssembly pods yet
                 spec.containers[0].securityContext: accepted, and has no effect on WebAssembly pods yet
                 spec.containers[0].terminationMessagePath: accepted, and has no effect on WebAssembly pods yet
                 spec.containers[0].ports[1].hostPort: accepted, and has no effect on WebAssembly pods yet"#]],

@@ -281,7 +281,7 @@ impl Rollout<'_> {
             actions.extend(meta_change);
             actions.extend(status_change);
         }
-        Plan { actions, look_again }
+        Plan { look_again, ..Plan::from(actions) }
     }
 
     /// A replica set for the current template.

@@ -143,7 +143,7 @@ fn decide(at: &Key, view: &View<'_>) -> Plan {
         actions.extend(status);
     }
     actions.extend(pod_actions);
-    Plan { actions, look_again }
+    Plan { look_again, ..Plan::from(actions) }
 }
 
 /// Takes this replica set's reference off a pod that its selector no longer selects.

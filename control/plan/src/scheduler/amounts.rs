@@ -5,27 +5,28 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
 /// What the score counts for a container that asks for no CPU, in thousandths of a core.
-const DEFAULT_CPU_MILLI: i64 = 100;
+const DEFAULT_CPU_MILLI: i128 = 100;
 /// What the score counts for a container that asks for no memory, in bytes.
-const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+const DEFAULT_MEMORY: i128 = 200 * 1024 * 1024;
 
-/// Amounts per resource.
+/// Amounts per resource. One amount fits an `i64`; sums of as many as a machine can hold fit these, so that taking away
+/// always undoes adding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Amounts {
     /// Thousandths of a core.
-    pub cpu_milli: i64,
+    pub cpu_milli: i128,
     /// Bytes.
-    pub memory: i64,
+    pub memory: i128,
     /// Bytes.
-    pub ephemeral_storage: i64,
+    pub ephemeral_storage: i128,
     /// Pods.
-    pub pods: i64,
+    pub pods: i128,
     /// Any other resource, in its own unit.
-    pub other: BTreeMap<String, i64>,
+    pub other: BTreeMap<String, i128>,
     /// As `cpu_milli`, with a default for containers that ask for none: for scores only.
-    pub scored_cpu_milli: i64,
+    pub scored_cpu_milli: i128,
     /// As `memory`, with a default for containers that ask for none: for scores only.
-    pub scored_memory: i64,
+    pub scored_memory: i128,
 }
 
 type Quantities = BTreeMap<String, Quantity>;
@@ -71,20 +72,20 @@ impl Amounts {
 
     /// Adds another.
     pub fn add(&mut self, other: &Self) {
-        self.combine(other, i64::saturating_add);
+        self.combine(other, |a, b| a + b);
     }
 
     /// Takes another away.
     pub fn subtract(&mut self, other: &Self) {
-        self.combine(other, i64::saturating_sub);
+        self.combine(other, |a, b| a - b);
         self.other.retain(|_, amount| *amount != 0);
     }
 
     fn raise_to(&mut self, other: &Self) {
-        self.combine(other, i64::max);
+        self.combine(other, i128::max);
     }
 
-    fn combine(&mut self, other: &Self, operation: fn(i64, i64) -> i64) {
+    fn combine(&mut self, other: &Self, operation: fn(i128, i128) -> i128) {
         self.cpu_milli = operation(self.cpu_milli, other.cpu_milli);
         self.memory = operation(self.memory, other.memory);
         self.ephemeral_storage = operation(self.ephemeral_storage, other.ephemeral_storage);
@@ -138,13 +139,13 @@ impl Amounts {
     }
 }
 
-fn thousandths(text: &str) -> i64 {
+fn thousandths(text: &str) -> i128 {
     // The API refuses what is no quantity; what is stored all the same counts as nothing.
-    text.parse::<control_api::quantity::Quantity>().map_or(0, |quantity| quantity.milli_value())
+    text.parse::<control_api::quantity::Quantity>().map_or(0, |quantity| quantity.milli_value().into())
 }
 
-fn whole(text: &str) -> i64 {
-    text.parse::<control_api::quantity::Quantity>().map_or(0, |quantity| quantity.value())
+fn whole(text: &str) -> i128 {
+    text.parse::<control_api::quantity::Quantity>().map_or(0, |quantity| quantity.value().into())
 }
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(spec: serde_json::Value, cpu_milli: i64, memory: i64) {
+    fn check(spec: serde_json::Value, cpu_milli: i128, memory: i128) {
         let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
         let amounts = Amounts::requested(&pod);
         assert_eq!((amounts.cpu_milli, amounts.memory), (cpu_milli, memory));
@@ -178,5 +179,21 @@ mod tests {
         let spec = json!({"containers": [container("100m", "1Mi")], "overhead": {"cpu": "10m"},
             "resources": {"requests": {"cpu": "2"}}});
         check(spec, 2010, 1 << 20);
+    }
+
+    #[test]
+    fn what_is_added_can_be_taken_away_again() {
+        let huge = json!({"containers": [container("9223372036854775807", "8Ei"), container("1", "8Ei")]});
+        let huge: Pod = serde_json::from_value(json!({"metadata": {}, "spec": huge})).unwrap();
+        let small = json!({"containers": [container("100m", "1Mi")]});
+        let small: Pod = serde_json::from_value(json!({"metadata": {}, "spec": small})).unwrap();
+        let mut used = Amounts::requested(&small);
+        for _ in 0..3 {
+            used.add(&Amounts::requested(&huge));
+        }
+        for _ in 0..3 {
+            used.subtract(&Amounts::requested(&huge));
+        }
+        assert_eq!(used, Amounts::requested(&small));
     }
 }

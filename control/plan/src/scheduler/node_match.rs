@@ -70,7 +70,7 @@ pub(super) fn count_untolerated(pod: &Pod, node: &Node, effects: &[&str]) -> usi
 }
 
 /// Whether one toleration covers one taint: an empty key with `Exists` covers every key, an empty effect every effect.
-pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (key, effect) = (text(&toleration.key), text(&toleration.effect));
     if !effect.is_empty() && effect != taint.effect {

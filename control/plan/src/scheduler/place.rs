@@ -3,6 +3,7 @@
 use super::amounts::Amounts;
 use super::node_match::{count_untolerated, has_untolerated, is_selected, preference};
 use crate::object::Meta;
+use crate::pods;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +24,8 @@ pub struct NodeSpace {
     pub used: Amounts,
     /// Ports of the host that its pods have taken, and how often.
     pub host_ports: BTreeMap<HostPort, usize>,
+    /// The priorities of its pods, and how many have each.
+    pub priorities: BTreeMap<i32, usize>,
 }
 
 /// Address (empty for all), protocol and number of a port of the host.
@@ -54,6 +57,11 @@ impl Cluster {
         Self { nodes }
     }
 
+    /// The nodes, by name.
+    pub fn spaces(&self) -> impl Iterator<Item = &NodeSpace> {
+        self.nodes.iter()
+    }
+
     /// Takes the pod's room on a node, before the node's pods show it.
     pub fn assume(&mut self, pod: &Pod, node: &NodeName) {
         if let Ok(at) = self.nodes.binary_search_by(|space| space.name().cmp(&node.0)) {
@@ -74,30 +82,43 @@ impl NodeSpace {
         for port in host_ports(pod) {
             *self.host_ports.entry(port).or_default() += 1;
         }
+        *self.priorities.entry(pods::priority(pod)).or_default() += 1;
     }
 
     /// Takes away what a pod used.
     pub fn give_back(&mut self, pod: &Pod) {
         self.used.subtract(&Amounts::requested(pod));
         for port in host_ports(pod) {
-            if let Some(count) = self.host_ports.get_mut(&port) {
-                *count = count.saturating_sub(1);
-            }
+            less(&mut self.host_ports, &port);
         }
-        self.host_ports.retain(|_, count| *count > 0);
+        less(&mut self.priorities, &pods::priority(pod));
+    }
+
+    /// The lowest priority of its pods; none without a pod.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.keys().next().copied()
     }
 }
 
-/// The node for a pod: of those that can take it the one with the most left over, the first by name among equals.
-pub fn place(pod: &Pod, cluster: &Cluster) -> Result<NodeName, Unfit> {
+/// Counts one less.
+fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, of: &K) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(of);
+        }
+    }
+}
+
+/// The node for a pod that asks for `wanted`: of those that can take it the one with the most left over, the first by
+/// name among equals.
+pub fn place(pod: &Pod, wanted: &Amounts, cluster: &Cluster) -> Result<NodeName, Unfit> {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
-    let wanted = Amounts::requested(pod);
-    let ports = host_ports(pod);
     let mut unfit = Unfit { nodes: cluster.nodes.len(), reasons: BTreeMap::new(), hopeless: 0 };
     let mut fitting = Vec::new();
     for space in &cluster.nodes {
-        match obstacle(pod, spec, &wanted, &ports, space) {
+        match obstacle(pod, wanted, space) {
             None => fitting.push(space),
             Some(obstacle) => {
                 unfit.hopeless += usize::from(obstacle.hopeless);
@@ -107,25 +128,21 @@ pub fn place(pod: &Pod, cluster: &Cluster) -> Result<NodeName, Unfit> {
             }
         }
     }
-    best(pod, spec, &wanted, &fitting).ok_or(unfit)
+    best(pod, spec, wanted, &fitting).ok_or(unfit)
 }
 
 /// What is in a pod's way on one node.
-struct Obstacle {
-    reasons: Vec<String>,
+pub(super) struct Obstacle {
+    pub(super) reasons: Vec<String>,
     /// No other pod's going would help.
-    hopeless: bool,
+    pub(super) hopeless: bool,
 }
 
 /// The first thing in the way, in upstream's order.
-fn obstacle(
-    pod: &Pod,
-    spec: &PodSpec,
-    wanted: &Amounts,
-    ports: &BTreeSet<HostPort>,
-    space: &NodeSpace,
-) -> Option<Obstacle> {
+pub(super) fn obstacle(pod: &Pod, wanted: &Amounts, space: &NodeSpace) -> Option<Obstacle> {
     let node = space.node.as_ref()?;
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
     let hopeless = |reason: &str| Some(Obstacle { reasons: vec![reason.to_owned()], hopeless: true });
     if is_unschedulable(node) && !tolerates_unschedulable(spec) {
         return hopeless("node(s) were unschedulable");
@@ -139,7 +156,7 @@ fn obstacle(
     if !is_selected(spec, node) {
         return hopeless("node(s) didn't match Pod's node affinity/selector");
     }
-    if ports.iter().any(|port| space.host_ports.keys().any(|taken| ports_clash(port, taken))) {
+    if host_ports(pod).iter().any(|port| space.host_ports.keys().any(|taken| ports_clash(port, taken))) {
         let reason = "node(s) didn't have free ports for the requested pod ports".to_owned();
         return Some(Obstacle { reasons: vec![reason], hopeless: false });
     }
@@ -164,8 +181,8 @@ fn shortage(wanted: &Amounts, space: &NodeSpace) -> Option<Obstacle> {
     let (has, used) = (&space.allocatable, &space.used);
     let mut reasons = Vec::new();
     let mut hopeless = false;
-    let mut need = |reason: &str, wanted: i64, has: i64, used: i64| {
-        if wanted > 0 && wanted > has.saturating_sub(used) {
+    let mut need = |reason: &str, wanted: i128, has: i128, used: i128| {
+        if wanted > 0 && wanted > has - used {
             reasons.push(reason.to_owned());
             hopeless |= wanted > has;
         }
@@ -199,7 +216,8 @@ fn best(pod: &Pod, spec: &PodSpec, wanted: &Amounts, fitting: &[&NodeSpace]) -> 
     let scored = fitting.iter().zip(&facts).map(|(space, (preferred, tainted))| {
         let affinity = if most_preferred > 0 { preferred.saturating_mul(100) / most_preferred } else { 0 };
         let taints = if most_tainted > 0 { 100 - tainted.saturating_mul(100) / most_tainted } else { 100 };
-        (3 * taints + 2 * affinity + room(wanted, space) + balance(wanted, space), *space)
+        let fit = room(wanted, space) + balance(wanted, space);
+        (i128::from(3 * taints + 2 * affinity) + fit, *space)
     });
     // The highest score, then the fewest pods, then the first name.
     let best = scored
@@ -208,21 +226,20 @@ fn best(pod: &Pod, spec: &PodSpec, wanted: &Amounts, fitting: &[&NodeSpace]) -> 
 }
 
 /// 0 to 100: how much CPU and memory are left with the pod on it.
-fn room(wanted: &Amounts, space: &NodeSpace) -> i64 {
+fn room(wanted: &Amounts, space: &NodeSpace) -> i128 {
     let (has, used) = (&space.allocatable, &space.used);
-    let left =
-        |has: i64, used: i64| if has <= 0 { 0 } else { (has - used.min(has)).saturating_mul(100) / has };
-    let cpu = left(has.cpu_milli, used.scored_cpu_milli.saturating_add(wanted.scored_cpu_milli));
-    let memory = left(has.memory, used.scored_memory.saturating_add(wanted.scored_memory));
-    i64::midpoint(cpu, memory)
+    let left = |has: i128, used: i128| if has <= 0 { 0 } else { (has - used.min(has)) * 100 / has };
+    let cpu = left(has.cpu_milli, used.scored_cpu_milli + wanted.scored_cpu_milli);
+    let memory = left(has.memory, used.scored_memory + wanted.scored_memory);
+    i128::midpoint(cpu, memory)
 }
 
 /// 0 to 100: how alike CPU and memory are used with the pod on it.
-fn balance(wanted: &Amounts, space: &NodeSpace) -> i64 {
+fn balance(wanted: &Amounts, space: &NodeSpace) -> i128 {
     let (has, used) = (&space.allocatable, &space.used);
-    let share = |used: i64, has: i64| if has <= 0 { 100 } else { (used.saturating_mul(100) / has).min(100) };
-    let cpu = share(used.cpu_milli.saturating_add(wanted.cpu_milli), has.cpu_milli);
-    let memory = share(used.memory.saturating_add(wanted.memory), has.memory);
+    let share = |used: i128, has: i128| if has <= 0 { 100 } else { (used * 100 / has).min(100) };
+    let cpu = share(used.cpu_milli + wanted.cpu_milli, has.cpu_milli);
+    let memory = share(used.memory + wanted.memory, has.memory);
     100 - (cpu - memory).abs() / 2
 }
 
@@ -251,19 +268,7 @@ impl fmt::Display for Unfit {
             self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         reasons.sort();
         let nodes = self.nodes;
-        write!(f, "0/{nodes} nodes are available: {}. ", reasons.join(", "))?;
-        // Pods have no priorities here, so there never is a victim to make room.
-        let mut preemption = Vec::new();
-        if self.hopeless < nodes {
-            preemption
-                .push(format!("{} No preemption victims found for incoming pod", nodes - self.hopeless));
-        }
-        if self.hopeless > 0 {
-            preemption.push(format!("{} Preemption is not helpful for scheduling", self.hopeless));
-        }
-        preemption.sort();
-        let preemption = preemption.join(", ");
-        write!(f, "no new claims to deallocate, preemption: 0/{nodes} nodes are available: {preemption}.")
+        write!(f, "0/{nodes} nodes are available: {}.", reasons.join(", "))
     }
 }
 
@@ -294,7 +299,7 @@ mod tests {
         let mut out = String::new();
         for line in pods.split(';') {
             let pod = a_pod(line.trim());
-            let answer = place(&pod, &cluster);
+            let answer = place(&pod, &Amounts::requested(&pod), &cluster);
             out += &match answer {
                 Ok(node) => {
                     cluster.assume(&pod, &node);
@@ -316,7 +321,7 @@ mod tests {
                 p2 -> b
                 p3 -> a
                 p4 -> b
-                p5: 0/2 nodes are available: 2 Insufficient cpu, 2 Insufficient memory. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.
+                p5: 0/2 nodes are available: 2 Insufficient cpu, 2 Insufficient memory.
             "#]],
         );
         check(
@@ -324,7 +329,7 @@ mod tests {
             "p1:pending; p2:pending",
             expect![[r#"
                 p1 -> a
-                p2: 0/3 nodes are available: 1 Too many pods, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. no new claims to deallocate, preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling.
+                p2: 0/3 nodes are available: 1 Too many pods, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.
             "#]],
         );
         check(
@@ -343,7 +348,7 @@ mod tests {
             "p1:pending hostport=80; p2:pending hostport=80; p3:pending hostport=81",
             expect![[r#"
             p1 -> a
-            p2: 0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
+            p2: 0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.
             p3 -> a
         "#]],
         );
@@ -369,7 +374,7 @@ mod tests {
             };
             for (at, wanted) in pods.iter().enumerate() {
                 let pod = a_pod(&format!("p{at}:pending cpu={} memory={}Gi", wanted.0, wanted.1));
-                match place(&pod, &cluster) {
+                match place(&pod, &Amounts::requested(&pod), &cluster) {
                     Ok(node) => {
                         let node_idx: usize = node.0[1..].parse().unwrap();
                         prop_assert!(fits(&used, node_idx, *wanted));
