@@ -5,6 +5,9 @@ use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 use wasmtime_wasi_io::poll::Pollable;
 
+/// A grace that no clock can express is as good as this one.
+const LONGEST_GRACE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// That a container is to end, and by when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -39,7 +42,7 @@ impl Termination {
 
     /// Tells the container to end within `grace`. A later notice can only shorten what is left.
     pub fn notify(&self, grace: Duration, reason: &str) {
-        let deadline = Instant::now() + grace;
+        let deadline = Instant::now() + grace.min(LONGEST_GRACE);
         self.0.send_if_modified(|notice| {
             let sooner = notice.as_ref().is_none_or(|notice| deadline < notice.deadline);
             if sooner {
@@ -96,5 +99,12 @@ mod tests {
         assert_eq!(termination.notice().unwrap().remaining(), Duration::from_secs(10));
         termination.notify(Duration::from_secs(1), "pod deleted by force");
         assert_eq!(termination.notice().unwrap().reason, "pod deleted by force");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_without_end_is_a_notice_all_the_same() {
+        let termination = Termination::new();
+        termination.notify(Duration::from_secs(i64::MAX.unsigned_abs()), "pod deleted");
+        assert_eq!(termination.notice().unwrap().remaining(), LONGEST_GRACE);
     }
 }
