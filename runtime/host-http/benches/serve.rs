@@ -170,7 +170,13 @@ fn ours(runtime: &Runtime) -> (SocketAddr, CancellationToken, Network) {
             protocol: Protocol::Tcp,
             port: 80,
             node_port: Some(to.port()),
-            endpoints: vec![Endpoint { ip: pod.ip(), port: 8080, ready: true, hostname: None }],
+            endpoints: vec![Endpoint {
+                ip: pod.ip(),
+                port: 8080,
+                ready: true,
+                draining: false,
+                hostname: None,
+            }],
         }],
         ..Service::default()
     });

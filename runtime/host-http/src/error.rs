@@ -11,7 +11,9 @@ pub(crate) fn of_connect(error: &NetError) -> Error {
         NetError::Unreachable(_) | NetError::Detached(_) => Error::DestinationIpUnroutable,
         NetError::Denied(..) => Error::DestinationIpProhibited,
         NetError::TimedOut(_) => Error::ConnectionTimeout,
-        NetError::TooManySockets { .. } => Error::ConnectionLimitReached,
+        NetError::TooManySockets { .. } | NetError::TooManyKernelSockets { .. } => {
+            Error::ConnectionLimitReached
+        }
         NetError::Io(error) => of_io(error),
         other => Error::InternalError(Some(other.to_string())),
     }
@@ -85,6 +87,7 @@ mod tests {
             (NetError::Denied(to, "host loopback"), "destination IP address is prohibited"),
             (NetError::TimedOut(to), "connection timeout"),
             (NetError::TooManySockets { what: "sockets", limit: 1 }, "connection limit reached"),
+            (NetError::TooManyKernelSockets { limit: 1 }, "connection limit reached"),
             (NetError::Io(io::ErrorKind::ConnectionRefused.into()), "connection refused"),
         ];
         for (error, expected) in cases {

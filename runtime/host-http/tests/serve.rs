@@ -57,7 +57,7 @@ impl World {
         let network = Network::new(NetworkConfig::default()).expect("a runtime is there");
         let pod = network.attach(AttachSpec { namespace: "default".to_owned(), ..AttachSpec::default() });
         let pod = pod.expect("there is room");
-        let endpoint = Endpoint { ip: pod.ip(), port: 8080, ready: true, hostname: None };
+        let endpoint = Endpoint { ip: pod.ip(), port: 8080, ready: true, draining: false, hostname: None };
         network.upsert_service(Service {
             namespace: "default".to_owned(),
             name: "web".to_owned(),
@@ -278,6 +278,21 @@ async fn failures_of_outgoing_requests_have_their_codes() {
         200 ErrorCode::HttpResponseTimeout
         200 ErrorCode::ConnectionTerminated"#]]
     .assert_eq(&told.join("\n"));
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_sent_away() {
+    let config = ServeConfig { header_timeout: Duration::from_millis(100), ..ServeConfig::default() };
+    let world = World::new(config).await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // Nothing, a part of what tells HTTP/2, a part of a head, and an HTTP/2 client that answers no ping.
+    for said in ["", "PRI", "GET / HT", preface] {
+        let mut stream = world.send(said).await;
+        let mut answer = Vec::new();
+        // How it is closed depends on how far it got.
+        let _closed = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("it is closed");
+    }
+    assert_eq!(world.get("/a").await, "200 hello /a\n");
 }
 
 #[tokio::test]

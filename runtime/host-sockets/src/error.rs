@@ -58,7 +58,7 @@ pub(crate) fn code_of(error: &NetError) -> ErrorCode {
         NetError::Unreachable(_) | NetError::Detached(_) => ErrorCode::RemoteUnreachable,
         NetError::Denied(..) => ErrorCode::AccessDenied,
         NetError::TimedOut(_) => ErrorCode::Timeout,
-        NetError::TooManySockets { .. } => ErrorCode::NewSocketLimit,
+        NetError::TooManySockets { .. } | NetError::TooManyKernelSockets { .. } => ErrorCode::NewSocketLimit,
         NetError::DatagramTooLarge(_) => ErrorCode::DatagramTooLarge,
         NetError::NotConnected | NetError::IsConnected(_) | NetError::WrongFamily(_) => {
             ErrorCode::InvalidArgument

@@ -132,7 +132,7 @@ fn web(pod: &Attachment, protocol: Protocol, port: u16) -> Service {
             protocol,
             port,
             node_port: None,
-            endpoints: vec![Endpoint { ip: pod.ip(), port, ready: true, hostname: None }],
+            endpoints: vec![Endpoint { ip: pod.ip(), port, ready: true, draining: false, hostname: None }],
         }],
         ..Service::default()
     }
@@ -255,7 +255,7 @@ async fn a_killed_container_s_connections_are_reset() {
 
 #[tokio::test]
 async fn a_guest_that_opens_sockets_without_end_meets_its_limit() {
-    let socket_limits = SocketLimits { raw: 100, inbound: 1000, outbound_http: 1 };
+    let socket_limits = SocketLimits { raw: 100, inbound: 1000, outbound_http: 1, ..SocketLimits::default() };
     let world = World::with(NetworkConfig { socket_limits, ..NetworkConfig::default() }).await;
     let listener = world.server.listen("0.0.0.0:80".parse().expect("an address"), 1000).expect("free");
     let to: SocketAddr = "10.244.0.2:80".parse().expect("an address");

@@ -59,7 +59,13 @@ fn benches(c: &mut Criterion) {
                     protocol: Protocol::Tcp,
                     port: 80,
                     node_port: None,
-                    endpoints: vec![Endpoint { ip: server.ip(), port: 80, ready: true, hostname: None }],
+                    endpoints: vec![Endpoint {
+                        ip: server.ip(),
+                        port: 80,
+                        ready: true,
+                        draining: false,
+                        hostname: None,
+                    }],
                 }],
                 ..Service::default()
             });

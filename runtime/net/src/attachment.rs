@@ -11,6 +11,7 @@ use crate::{NameError, NetError, lock};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 
 /// What a pod brings when it joins the network.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,8 @@ pub(crate) struct Pod {
     pub(crate) namespace: String,
     pub(crate) hostname: String,
     pub(crate) quota: Quota,
+    /// Its names that the host's resolver is asked for at once.
+    pub(crate) lookups: Arc<Semaphore>,
     pub(crate) tcp: Mutex<Ports<Option<Arc<Backlog>>>>,
     pub(crate) udp: Mutex<Ports<Arc<Mailbox>>>,
     detached: AtomicBool,
@@ -51,6 +54,7 @@ impl Pod {
             namespace: spec.namespace,
             hostname: spec.hostname,
             quota,
+            lookups: Arc::new(Semaphore::new(crate::lookup::MAX_OF_POD)),
             tcp: Mutex::new(Ports::new(fastrand::u16(..))),
             udp: Mutex::new(Ports::new(fastrand::u16(..))),
             detached: AtomicBool::new(false),

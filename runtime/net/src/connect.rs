@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 /// How long a connect waits at most: about what Linux takes to give up its SYN retries.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
 
 /// Where an address leads, after Services.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Delivery {
     /// Hands the connection over; the address tells a refusal.
     pub(crate) fn hand_over(self, stream: Stream, to: SocketAddr) -> Result<(), NetError> {
         let stream = stream.with_permit(self.inbound);
-        self.backlog.push(stream, self.slot).map_err(|_stream| NetError::Refused(to))
+        if self.backlog.push(stream, self.slot) { Ok(()) } else { Err(NetError::Refused(to)) }
     }
 }
 
@@ -65,6 +65,16 @@ impl Network {
         }
         if let Some(host) = self.host_endpoint_of(at) {
             return Ok(Target::Outside(host));
+        }
+        if self.is_node(ip) {
+            // A NodePort, from within: no kernel socket is needed for it.
+            let endpoint = self.services().node_endpoint(at.port(), protocol, client, Instant::now());
+            match endpoint {
+                Some(endpoint) => return self.route_endpoint(endpoint, remote),
+                None if ip == self.gateway() => return Err(NetError::Refused(remote)),
+                // What else listens at the host's address is outside.
+                None => {}
+            }
         }
         if self.pod_cidr().contains(ip) {
             return match self.pod(ip) {
@@ -106,6 +116,14 @@ impl Network {
         }
     }
 
+    /// Whether datagrams to `to` may still go to the endpoint chosen before.
+    pub(crate) fn is_still_at(&self, to: SocketAddr, endpoint: SocketAddr) -> bool {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let services = self.services();
+        services.still_at(to, Protocol::Udp, endpoint)
+            || self.is_node(to.ip()) && services.still_at_node(to.port(), Protocol::Udp, endpoint)
+    }
+
     fn route_outside(&self, from: Option<&Arc<Pod>>, at: SocketAddr) -> Result<Target, NetError> {
         match self.egress().check(at.ip()) {
             Verdict::Deny(reason) if from.is_some() => Err(NetError::Denied(at, reason)),
@@ -130,19 +148,31 @@ impl Network {
                         .map_err(|_elapsed| NetError::TimedOut(remote))?
                         .map_err(|_refused| NetError::Refused(remote))?,
                 };
-                let (client, server) = Stream::pair(local, remote, at);
+                let budgets = [from, Some(&pod)].map(|pod| pod.map(|pod| pod.quota.buffers().clone()));
+                let (client, server) = Stream::pair(local, remote, at, budgets);
                 delivery.hand_over(server, remote)?;
                 Ok(client)
             }
             Target::Outside(to) => {
-                let socket = connect_outside(to).await?;
+                let (socket, place) = self.connect_outside(to).await?;
                 let local = match bound {
                     Some(bound) if !bound.ip().is_unspecified() => bound,
                     _ => self.local_address(from, bound, remote, to)?,
                 };
-                Ok(Stream::kernel(socket, local, remote))
+                Ok(Stream::kernel(socket, local, remote, place))
             }
         }
+    }
+
+    /// A kernel connection, without Nagle's delay, and its place among them.
+    pub(crate) async fn connect_outside(&self, to: SocketAddr) -> Result<(TcpStream, Permit), NetError> {
+        let place = self.kernel_socket()?;
+        let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(to))
+            .await
+            .map_err(|_elapsed| NetError::TimedOut(to))?
+            .map_err(NetError::Io)?;
+        socket.set_nodelay(true).map_err(NetError::Io)?;
+        Ok((socket, place))
     }
 
     /// The client's own address: where it is bound, else its own IP (loopback to loopback) and an ephemeral port.
@@ -169,16 +199,6 @@ impl Network {
     }
 }
 
-/// A kernel connection, without Nagle's delay.
-pub(crate) async fn connect_outside(to: SocketAddr) -> Result<TcpStream, NetError> {
-    let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(to))
-        .await
-        .map_err(|_elapsed| NetError::TimedOut(to))?
-        .map_err(NetError::Io)?;
-    socket.set_nodelay(true).map_err(NetError::Io)?;
-    Ok(socket)
-}
-
 /// Places at the pod's listener if there are some now; `None` when one must wait.
 pub(crate) fn try_deliver(pod: &Arc<Pod>, at: SocketAddr) -> Result<Option<Delivery>, NetError> {
     let backlog = backlog_of(pod, at)?;
@@ -191,8 +211,11 @@ pub(crate) fn try_deliver(pod: &Arc<Pod>, at: SocketAddr) -> Result<Option<Deliv
 pub(crate) async fn deliver(pod: &Arc<Pod>, at: SocketAddr) -> Result<Delivery, NetError> {
     let backlog = backlog_of(pod, at)?;
     let slot = backlog.slot().await.ok_or(NetError::Refused(at))?;
-    let inbound =
-        pod.quota.inbound().clone().acquire_owned().await.map_err(|_closed| NetError::Refused(at))?;
+    let inbound = tokio::select! {
+        inbound = pod.quota.inbound().clone().acquire_owned() => inbound.ok(),
+        () = backlog.closed() => None,
+    };
+    let inbound = inbound.ok_or(NetError::Refused(at))?;
     Ok(Delivery { backlog, slot, inbound })
 }
 

@@ -36,6 +36,12 @@ pub enum NetError {
         /// Its number.
         limit: usize,
     },
+    /// `ENFILE`: all pods together hold as many kernel sockets as the node can spare.
+    #[error("the node's limit of {limit} kernel sockets is reached")]
+    TooManyKernelSockets {
+        /// Its number.
+        limit: usize,
+    },
     /// `EMSGSIZE`: larger than a UDP datagram can be.
     #[error("a datagram of {0} bytes is too large")]
     DatagramTooLarge(usize),
@@ -67,7 +73,7 @@ impl NetError {
             Self::Unreachable(_) => io::ErrorKind::HostUnreachable,
             Self::Denied(..) => io::ErrorKind::PermissionDenied,
             Self::TimedOut(_) => io::ErrorKind::TimedOut,
-            Self::TooManySockets { .. } => io::ErrorKind::QuotaExceeded,
+            Self::TooManySockets { .. } | Self::TooManyKernelSockets { .. } => io::ErrorKind::QuotaExceeded,
             Self::DatagramTooLarge(_) | Self::WrongFamily(_) => io::ErrorKind::InvalidInput,
             Self::NotConnected | Self::IsConnected(_) => io::ErrorKind::NotConnected,
             Self::Detached(_) => io::ErrorKind::NetworkDown,

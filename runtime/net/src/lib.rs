@@ -17,6 +17,7 @@ mod connect;
 mod egress;
 mod error;
 mod listener;
+mod lookup;
 mod names;
 mod network;
 mod node_port;

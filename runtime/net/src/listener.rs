@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// The longest backlog, as `net.core.somaxconn`.
 pub(crate) const MAX_BACKLOG: u32 = 4096;
@@ -21,6 +22,7 @@ pub(crate) const MAX_BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     slots: Arc<Semaphore>,
+    closed: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -35,7 +37,11 @@ struct State {
 impl Backlog {
     pub(crate) fn new(size: u32) -> Arc<Self> {
         let slots = usize::try_from(size.clamp(1, MAX_BACKLOG)).expect("4096 fits");
-        Arc::new(Self { slots: Arc::new(Semaphore::new(slots)), state: Mutex::default() })
+        Arc::new(Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            closed: CancellationToken::new(),
+            state: Mutex::default(),
+        })
     }
 
     /// A place in the queue, waited for in order. `None`: the listener is gone.
@@ -48,22 +54,28 @@ impl Backlog {
         self.slots.clone().try_acquire_owned().ok()
     }
 
-    /// Queues a connection. Gives it back when the listener is gone.
-    pub(crate) fn push(&self, stream: Stream, slot: Permit) -> Result<(), Stream> {
+    /// Waits until the listener is gone.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Queues a connection. Whether that is done; when the listener is gone, the connection is closed.
+    pub(crate) fn push(&self, stream: Stream, slot: Permit) -> bool {
         let waiting = {
             let mut state = lock(&self.state);
             if state.closed {
-                return Err(stream);
+                return false;
             }
             state.queue.push_back((stream, slot));
             std::mem::take(&mut state.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
-        Ok(())
+        true
     }
 
     pub(crate) fn close(&self) {
         self.slots.close();
+        self.closed.cancel();
         let (queue, waiting) = {
             let mut state = lock(&self.state);
             state.closed = true;

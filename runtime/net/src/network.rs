@@ -2,10 +2,11 @@
 
 use crate::allocator::{AddressPool, Refusal};
 use crate::attachment::{AttachSpec, Attachment, Pod};
+use crate::lookup::Resolver;
 use crate::names::{Candidate, candidates, literal};
 use crate::node_port::{NodePortProblem, NodePorts};
 use crate::ports::Ports;
-use crate::quota::{Quota, SocketLimits};
+use crate::quota::{Permit, Quota, SocketLimits, default_kernel_sockets};
 use crate::services::{Answer, Service, Services};
 use crate::stream::Stream;
 use crate::udp::Mailbox;
@@ -13,14 +14,11 @@ use crate::{Cidr, EgressPolicy, NameError, NetError, lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// How long the host's resolver may take.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many lookups the host's resolver does at once; more wait in order, within their time.
-const MAX_LOOKUPS: usize = 32;
 /// How many aliases a name may pass through.
 const MAX_ALIASES: usize = 8;
 
@@ -39,6 +37,8 @@ pub struct NetworkConfig {
     pub egress: EgressPolicy,
     /// How many sockets each pod may hold.
     pub socket_limits: SocketLimits,
+    /// How many connections and UDP sockets of the kernel there may be for all pods together.
+    pub kernel_sockets: usize,
 }
 
 impl Default for NetworkConfig {
@@ -50,7 +50,24 @@ impl Default for NetworkConfig {
             node_address: Ipv4Addr::LOCALHOST.into(),
             egress: EgressPolicy::default(),
             socket_limits: SocketLimits::default(),
+            kernel_sockets: default_kernel_sockets(),
         }
+    }
+}
+
+/// Where the network's own tasks run, and how they are told to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) runtime: Handle,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Work {
+    /// Work for the current runtime.
+    pub(crate) fn new() -> Result<Self, NetError> {
+        let runtime = Handle::try_current().map_err(|error| NetError::Io(std::io::Error::other(error)))?;
+        Ok(Self { runtime, tasks: TaskTracker::new(), stop: CancellationToken::new() })
     }
 }
 
@@ -84,14 +101,15 @@ struct Inner {
     node_ports: Mutex<NodePorts>,
     /// UDP ports of the node's own address on the pods' network.
     node_udp: Mutex<Ports<Arc<Mailbox>>>,
-    lookups: Semaphore,
+    kernel_sockets: Arc<Semaphore>,
+    resolver: Resolver,
+    work: Work,
 }
 
 impl Network {
     /// A network with nobody on it. Must be called in a tokio runtime: NodePorts are served there.
     pub fn new(config: NetworkConfig) -> Result<Self, NetError> {
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|error| NetError::Io(std::io::Error::other(error)))?;
+        let work = Work::new()?;
         let addresses = AddressPool::new(config.pod_cidr);
         if addresses.capacity() == 0 {
             return Err(NetError::NoFreeAddress(config.pod_cidr));
@@ -103,9 +121,11 @@ impl Network {
                 pods: RwLock::default(),
                 services: RwLock::default(),
                 host_endpoints: RwLock::default(),
-                node_ports: Mutex::new(NodePorts::new(config.node_address, runtime)),
+                node_ports: Mutex::new(NodePorts::new(config.node_address, work.clone())),
                 node_udp: Mutex::new(Ports::new(fastrand::u16(..))),
-                lookups: Semaphore::new(MAX_LOOKUPS),
+                kernel_sockets: Arc::new(Semaphore::new(config.kernel_sockets.min(Semaphore::MAX_PERMITS))),
+                resolver: Resolver::new(work.clone()),
+                work,
                 config,
             }),
         })
@@ -173,10 +193,13 @@ impl Network {
         self.connect(None, None, remote).await
     }
 
-    /// Closes the ports of the node and waits for their connections' tasks to end, which are told to.
+    /// Closes the ports of the node and waits for the network's tasks to end, which are told to.
     pub async fn shutdown(&self) {
-        let closing = lock(&self.inner.node_ports).close();
-        closing.wait().await;
+        let work = &self.inner.work;
+        work.stop.cancel();
+        lock(&self.inner.node_ports).close();
+        work.tasks.close();
+        work.tasks.wait().await;
     }
 
     /// The node's address as pods see it.
@@ -200,7 +223,7 @@ impl Network {
             }
             let mut alias = None;
             for candidate in candidates(&name, &pod.namespace, &self.inner.config.cluster_domain)? {
-                match self.answer(candidate).await? {
+                match self.answer(pod, candidate).await? {
                     Answer::Addresses(ips) => return Ok(ips),
                     Answer::Alias(to) => {
                         // An alias is an absolute name.
@@ -218,35 +241,44 @@ impl Network {
         Err(NameError::NotFound(name))
     }
 
-    async fn answer(&self, candidate: Candidate) -> Result<Answer, NameError> {
+    async fn answer(&self, pod: &Pod, candidate: Candidate) -> Result<Answer, NameError> {
         Ok(match candidate {
-            Candidate::Service { namespace, name } => self.services().resolve(&namespace, &name),
+            Candidate::Service { namespace, name } => shuffled(self.services().resolve(&namespace, &name)),
             Candidate::Hostname { hostname, subdomain, namespace } => {
-                self.services().resolve_hostname(&namespace, &subdomain, &hostname)
+                shuffled(self.services().resolve_hostname(&namespace, &subdomain, &hostname))
             }
             Candidate::PodIp { namespace, ip } => match self.pod(ip.into()) {
                 Some(pod) if pod.namespace == namespace => Answer::Addresses(vec![ip.into()]),
                 _ => Answer::NoSuchName,
             },
-            Candidate::Outside(name) => self.look_up_outside(&name).await?,
+            Candidate::Outside(name) => match self.inner.resolver.look_up(&pod.lookups, &name).await {
+                Ok(ips) => Answer::Addresses(ips),
+                Err(NameError::NotFound(_)) => Answer::NoSuchName,
+                Err(error) => return Err(error),
+            },
         })
     }
 
-    async fn look_up_outside(&self, name: &str) -> Result<Answer, NameError> {
-        let failed = |why: &str| NameError::TryAgain(name.to_owned(), why.to_owned());
-        let lookup = async {
-            let _permit = self.inner.lookups.acquire().await;
-            tokio::net::lookup_host((name, 0)).await
-        };
-        let found = timeout(LOOKUP_TIMEOUT, lookup).await.map_err(|_elapsed| failed("no answer in time"))?;
-        let ips: Vec<IpAddr> = match found {
-            Ok(found) => found.map(|address| address.ip().to_canonical()).collect(),
-            Err(error) => {
-                tracing::debug!(name, %error, "the host's resolver has no answer");
-                Vec::new()
-            }
-        };
-        Ok(if ips.is_empty() { Answer::NoSuchName } else { Answer::Addresses(ips) })
+    /// A place for a kernel socket, of those that all pods share.
+    pub(crate) fn kernel_socket(&self) -> Result<Permit, NetError> {
+        let limit = self.inner.config.kernel_sockets;
+        self.inner
+            .kernel_sockets
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_full| NetError::TooManyKernelSockets { limit })
+    }
+
+    /// Tries once more to open the node's ports that could not be opened. Whether all are open.
+    pub(crate) fn retry_node_ports(&self) -> bool {
+        lock(&self.inner.node_ports).retry(self)
+    }
+
+    /// Whether an address is the node's: its own on the pods' network, or the one where NodePorts listen. A loopback
+    /// is each pod's own.
+    pub(crate) fn is_node(&self, ip: IpAddr) -> bool {
+        let listening = self.inner.config.node_address;
+        ip == self.inner.gateway || ip == listening && !listening.is_loopback() && !listening.is_unspecified()
     }
 
     pub(crate) fn pod(&self, ip: IpAddr) -> Option<Arc<Pod>> {
@@ -280,4 +312,12 @@ impl Network {
     pub(crate) fn egress(&self) -> &EgressPolicy {
         &self.inner.config.egress
     }
+}
+
+/// In an order of chance, as CoreDNS has it: most clients take the first.
+fn shuffled(mut answer: Answer) -> Answer {
+    if let Answer::Addresses(ips) = &mut answer {
+        fastrand::shuffle(ips);
+    }
+    answer
 }

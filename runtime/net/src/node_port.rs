@@ -4,27 +4,30 @@
 //! endpoint outside the process needs a task that carries the bytes.
 
 use crate::attachment::Pod;
-use crate::connect::{Target, connect_outside, deliver, try_deliver};
-use crate::network::{Network, WeakNetwork};
+use crate::connect::{CONNECT_TIMEOUT, Target, deliver, try_deliver};
+use crate::network::{Network, WeakNetwork, Work};
 use crate::node_port_udp::{self, Flows};
+use crate::quota::Permit;
 use crate::services::{Protocol, Service};
 use crate::stream::Stream;
 use socket2::SockRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections that wait for a pod's backlog, or are carried to an endpoint outside, for all ports; past it a client
-/// is reset.
+/// Connections of one port that wait for a pod's backlog, or are carried to an endpoint outside; past it a client is
+/// reset.
 const MAX_CARRIED: usize = 4096;
+/// How often ports that could not be opened are tried again.
+const RETRY: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept (descriptors are used up, usually).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,11 +55,12 @@ type Port = (u16, Protocol);
 #[derive(Debug)]
 pub(crate) struct NodePorts {
     address: IpAddr,
-    runtime: Handle,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    carried: Arc<Semaphore>,
+    work: Work,
     open: BTreeMap<Port, Open>,
+    /// Ports that are wanted and could not be opened.
+    missing: BTreeSet<(Owner, Port)>,
+    /// Whether a task tries those again.
+    retrying: bool,
 }
 
 #[derive(Debug)]
@@ -78,15 +82,8 @@ impl Open {
 }
 
 impl NodePorts {
-    pub(crate) fn new(address: IpAddr, runtime: Handle) -> Self {
-        Self {
-            address,
-            runtime,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            carried: Arc::new(Semaphore::new(MAX_CARRIED)),
-            open: BTreeMap::new(),
-        }
+    pub(crate) fn new(address: IpAddr, work: Work) -> Self {
+        Self { address, work, open: BTreeMap::new(), missing: BTreeSet::new(), retrying: false }
     }
 
     /// The ports a Service wants open on the node.
@@ -94,8 +91,10 @@ impl NodePorts {
         service.ports.iter().filter_map(|port| Some((port.node_port?, port.protocol))).collect()
     }
 
-    /// Makes the owner's open ports the wanted ones. Ports that stay are not touched.
+    /// Makes the owner's open ports the wanted ones. Ports that stay are not touched; those that cannot be opened now are
+    /// tried again, when another is given up and from time to time.
     pub(crate) fn set(&mut self, network: &Network, owner: Owner, wanted: Vec<Port>) -> Vec<NodePortProblem> {
+        let n_before = self.open.len();
         self.open.retain(|port, open| {
             let keep = open.owner != owner || wanted.contains(port);
             if !keep {
@@ -103,27 +102,76 @@ impl NodePorts {
             }
             keep
         });
+        let is_given_up = self.open.len() < n_before;
+        self.missing.retain(|(of, _)| *of != owner);
         let mut problems = Vec::new();
         for port in wanted {
             if self.open.get(&port).is_some_and(|open| open.owner == owner) {
                 continue;
             }
             if let Err(source) = self.open(network, owner.clone(), port) {
+                self.missing.insert((owner.clone(), port));
                 let (namespace, name) = owner.clone();
                 problems.push(NodePortProblem { namespace, name, port: port.0, protocol: port.1, source });
             }
         }
+        if is_given_up {
+            self.try_missing(network);
+        }
+        self.retry_later(network);
         problems
     }
 
-    /// Closes all ports; the tracker ends with the last connection's task.
-    pub(crate) fn close(&mut self) -> TaskTracker {
-        self.stop.cancel();
+    /// Tries the missing ports again for the task that does so from time to time. Whether it may end: none is missing.
+    pub(crate) fn retry(&mut self, network: &Network) -> bool {
+        self.try_missing(network);
+        self.retrying = !self.missing.is_empty();
+        !self.retrying
+    }
+
+    /// Closes all ports.
+    pub(crate) fn close(&mut self) {
+        self.missing.clear();
         for open in std::mem::take(&mut self.open).into_values() {
             open.close();
         }
-        self.tasks.close();
-        self.tasks.clone()
+    }
+
+    fn try_missing(&mut self, network: &Network) {
+        for (owner, port) in std::mem::take(&mut self.missing) {
+            match self.open(network, owner.clone(), port) {
+                Ok(()) => {
+                    tracing::info!(
+                        namespace = owner.0,
+                        name = owner.1,
+                        port = port.0,
+                        "a node port is open at last"
+                    );
+                }
+                Err(_still) => {
+                    self.missing.insert((owner, port));
+                }
+            }
+        }
+    }
+
+    fn retry_later(&mut self, network: &Network) {
+        if self.missing.is_empty() || std::mem::replace(&mut self.retrying, true) {
+            return;
+        }
+        let (network, stop) = (network.downgrade(), self.work.stop.clone());
+        let retrying = async move {
+            loop {
+                tokio::select! {
+                    () = sleep(RETRY) => {}
+                    () = stop.cancelled() => return,
+                }
+                if network.upgrade().is_none_or(|network| network.retry_node_ports()) {
+                    return;
+                }
+            }
+        };
+        self.work.tasks.spawn_on(retrying, &self.work.runtime);
     }
 
     fn open(&mut self, network: &Network, owner: Owner, port: Port) -> io::Result<()> {
@@ -132,7 +180,7 @@ impl NodePorts {
             let text = format!("the port belongs to service {namespace}/{name}");
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
-        let stop = self.stop.child_token();
+        let stop = self.work.stop.child_token();
         let listener = match port.1 {
             Protocol::Tcp => Some(self.open_tcp(network, port.0, stop.clone())?),
             Protocol::Udp => {
@@ -153,17 +201,17 @@ impl NodePorts {
         let listener = std::net::TcpListener::bind((self.address, port))?;
         listener.set_nonblocking(true)?;
         let listener = {
-            let _in_runtime = self.runtime.enter();
+            let _in_runtime = self.work.runtime.enter();
             Arc::new(TcpListener::from_std(listener)?)
         };
         let server = Server {
             network: network.downgrade(),
             port,
-            carried: self.carried.clone(),
-            tasks: self.tasks.clone(),
+            carried: Arc::new(Semaphore::new(MAX_CARRIED)),
+            tasks: self.work.tasks.clone(),
             stop,
         };
-        self.tasks.spawn_on(server.run(listener.clone()), &self.runtime);
+        self.work.tasks.spawn_on(server.run(listener.clone()), &self.work.runtime);
         Ok(listener)
     }
 
@@ -171,13 +219,13 @@ impl NodePorts {
         let socket = std::net::UdpSocket::bind((self.address, port))?;
         socket.set_nonblocking(true)?;
         let socket = {
-            let _in_runtime = self.runtime.enter();
+            let _in_runtime = self.work.runtime.enter();
             Arc::new(UdpSocket::from_std(socket)?)
         };
         let network = network.downgrade();
-        let tasks = self.tasks.clone();
+        let tasks = self.work.tasks.clone();
         let server = node_port_udp::Server { network, port, socket, tasks, stop, flows: Flows::default() };
-        self.tasks.spawn_on(server.run(), &self.runtime);
+        self.work.tasks.spawn_on(server.run(), &self.work.runtime);
         Ok(())
     }
 }
@@ -206,7 +254,7 @@ impl Server {
                         return;
                     }
                     tracing::warn!(port = self.port, %error, "a node port could not accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -216,21 +264,27 @@ impl Server {
     fn place(&self, socket: TcpStream, client: SocketAddr) {
         let _without_it_slower = socket.set_nodelay(true);
         let Some(network) = self.network.upgrade() else { return };
+        let Ok(kernel) = network.kernel_socket() else { return refuse(&socket) };
         let endpoint =
             network.services().node_endpoint(self.port, Protocol::Tcp, client.ip(), Instant::now());
         let target = endpoint.and_then(|endpoint| network.route_endpoint(endpoint, endpoint).ok());
         let (pod, at) = match target {
             None => return refuse(&socket),
-            Some(Target::Outside(to)) => return self.carry(socket, move |socket| carry_outside(socket, to)),
+            Some(Target::Outside(to)) => {
+                return self.carry(socket, move |socket| async move {
+                    let _kernel = kernel;
+                    carry_outside(socket, network, to).await;
+                });
+            }
             Some(Target::Pod(pod, at)) => (pod, at),
         };
         match try_deliver(&pod, at) {
             Err(_) => refuse(&socket),
             Ok(Some(delivery)) => {
                 // A listener that went meanwhile has dropped, and so closed, the socket.
-                let _gone = delivery.hand_over(Stream::kernel(socket, at, client), at);
+                let _gone = delivery.hand_over(Stream::kernel(socket, at, client, kernel), at);
             }
-            Ok(None) => self.carry(socket, move |socket| wait_for_pod(socket, pod, at, client)),
+            Ok(None) => self.carry(socket, move |socket| wait_for_pod(socket, kernel, pod, at, client)),
         }
     }
 
@@ -252,18 +306,25 @@ impl Server {
     }
 }
 
-async fn wait_for_pod(socket: TcpStream, pod: Arc<Pod>, at: SocketAddr, client: SocketAddr) {
-    match deliver(&pod, at).await {
-        Ok(delivery) => {
-            let _gone = delivery.hand_over(Stream::kernel(socket, at, client), at);
+async fn wait_for_pod(socket: TcpStream, kernel: Permit, pod: Arc<Pod>, at: SocketAddr, client: SocketAddr) {
+    let delivery = tokio::select! {
+        delivery = timeout(CONNECT_TIMEOUT, deliver(&pod, at)) => delivery,
+        // The client has reset the connection. One that merely sends no more may wait for its answer.
+        _error = socket.ready(Interest::ERROR) => return,
+    };
+    match delivery {
+        Ok(Ok(delivery)) => {
+            let _gone = delivery.hand_over(Stream::kernel(socket, at, client, kernel), at);
         }
-        Err(_) => refuse(&socket),
+        Ok(Err(_)) | Err(_) => refuse(&socket),
     }
 }
 
-async fn carry_outside(mut socket: TcpStream, to: SocketAddr) {
-    match connect_outside(to).await {
-        Ok(mut outside) => {
+async fn carry_outside(mut socket: TcpStream, network: Network, to: SocketAddr) {
+    let connected = network.connect_outside(to).await;
+    drop(network);
+    match connected {
+        Ok((mut outside, _kernel)) => {
             let _either_end_closed = tokio::io::copy_bidirectional(&mut socket, &mut outside).await;
         }
         Err(_) => refuse(&socket),

@@ -4,18 +4,22 @@
 //! structs. Large writes are queued as the caller's own buffer, small ones are gathered in a tail buffer. The reader is
 //! woken when something arrives while it waits; the writer not at the first free byte but at half a buffer, so that
 //! a bulk transfer switches tasks once per 32 KiB.
+//!
+//! What is queued counts on the writer's pod. Where that has too much in all its pipes, each takes only a little at a
+//! time: slow, but every writer gets on.
 
 use crate::lock;
+use crate::quota::Budget;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 /// How many bytes wait in one direction before a writer does.
 pub(crate) const CAPACITY: usize = 64 * 1024;
-/// Writes up to this size are gathered.
-const SMALL: usize = 4096;
+/// Writes up to this size are gathered; and this much an empty pipe always takes.
+pub(crate) const SMALL: usize = 4096;
 
 /// The queue and who waits at its ends.
 #[derive(Debug, Default)]
@@ -29,10 +33,12 @@ struct State {
     /// Small writes not yet read; they come after `chunks`.
     tail: BytesMut,
     len: usize,
+    /// What `len` counts on, if anything.
+    budget: Option<Arc<Budget>>,
     /// The writer is done: end of stream after what is queued.
     finished: bool,
     wanted: Wanted,
-    /// The connection was reset.
+    /// The connection was reset: nothing is written any more, and what is still queued is the last.
     reset: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -50,6 +56,12 @@ enum Wanted {
 }
 
 impl Pipe {
+    pub(crate) fn new(budget: Option<Arc<Budget>>) -> Self {
+        let pipe = Self::default();
+        lock(&pipe.state).budget = budget;
+        pipe
+    }
+
     /// Moves up to `max` bytes out; empty bytes are the end of the stream.
     pub(crate) fn poll_read_bytes(
         &self,
@@ -193,6 +205,12 @@ impl Pipe {
         });
     }
 
+    /// The writer is gone, and bytes sent to it were lost: the reader sees a reset after what is queued, as on Linux. It
+    /// sees the end where the writer had announced it before.
+    pub(crate) fn sever(&self) {
+        self.change(|state| state.reset |= !state.finished);
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
         change(&mut state);
@@ -212,10 +230,10 @@ enum Readable {
 
 impl State {
     fn readable(&self) -> Readable {
-        if self.reset {
-            Readable::Reset
-        } else if self.len > 0 {
+        if self.len > 0 {
             Readable::Data
+        } else if self.reset {
+            Readable::Reset
         } else if self.finished || self.wanted == Wanted::Discard {
             Readable::End
         } else {
@@ -229,17 +247,35 @@ impl State {
             Err(io::ErrorKind::ConnectionReset.into())
         } else if self.finished || self.wanted == Wanted::Gone {
             Err(io::ErrorKind::BrokenPipe.into())
-        } else if self.len >= CAPACITY {
-            Ok(Poll::Pending)
         } else {
-            Ok(Poll::Ready(CAPACITY - self.len))
+            let free = CAPACITY.saturating_sub(self.len);
+            let room = match self.budget.as_ref().map_or(CAPACITY, |budget| budget.room()) {
+                ..SMALL if self.len == 0 => SMALL,
+                ..SMALL => 0,
+                room => free.min(room),
+            };
+            Ok(if room == 0 { Poll::Pending } else { Poll::Ready(room) })
+        }
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.len += bytes;
+        if let Some(budget) = &self.budget {
+            budget.add(bytes);
+        }
+    }
+
+    fn shrink(&mut self, bytes: usize) {
+        self.len -= bytes;
+        if let Some(budget) = &self.budget {
+            budget.remove(bytes);
         }
     }
 
     fn push_copy(&mut self, part: &[u8]) {
         if part.len() <= SMALL && self.tail.len() + part.len() <= 4 * SMALL {
             self.tail.extend_from_slice(part);
-            self.len += part.len();
+            self.grow(part.len());
         } else {
             self.push(Bytes::copy_from_slice(part));
         }
@@ -253,7 +289,7 @@ impl State {
         if !self.tail.is_empty() {
             self.chunks.push_back(self.tail.split().freeze());
         }
-        self.len += part.len();
+        self.grow(part.len());
         self.chunks.push_back(part);
     }
 
@@ -263,7 +299,7 @@ impl State {
             Some(_) => self.chunks.pop_front().expect("there is a front"),
             None => self.tail.split_to(self.tail.len().min(max)).freeze(),
         };
-        self.len -= bytes.len();
+        self.shrink(bytes.len());
         bytes
     }
 
@@ -272,7 +308,7 @@ impl State {
             let source = self.chunks.front().map_or(&self.tail[..], |front| &front[..]);
             let n = source.len().min(buffer.remaining());
             buffer.put_slice(&source[..n]);
-            self.len -= n;
+            self.shrink(n);
             match self.chunks.front_mut() {
                 Some(front) => {
                     front.advance(n);
@@ -300,11 +336,17 @@ impl State {
     fn clear(&mut self) {
         self.chunks = VecDeque::new();
         self.tail = BytesMut::new();
-        self.len = 0;
+        self.shrink(self.len);
     }
 
     fn writer_to_wake(&mut self) -> Option<Waker> {
         if self.len <= CAPACITY / 2 { self.writer.take() } else { None }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.shrink(self.len);
     }
 }
 
@@ -387,13 +429,35 @@ mod tests {
         assert!(state.tail.capacity() <= SMALL && state.chunks.capacity() <= 8);
     }
 
+    #[test]
+    fn pipes_that_hold_too_much_together_take_a_little_each() {
+        let budget = Budget::new(CAPACITY + 2 * SMALL);
+        let pipes: [Pipe; 3] = std::array::from_fn(|_| Pipe::new(Some(budget.clone())));
+        let taken = |pipe: &Pipe| match write(pipe, &[1; CAPACITY]) {
+            Poll::Ready(n) => n.unwrap(),
+            Poll::Pending => 0,
+        };
+        assert_eq!(pipes.each_ref().map(taken), [CAPACITY, 2 * SMALL, SMALL]);
+        assert_eq!(pipes.each_ref().map(taken), [0; 3]);
+        assert!(pipes[2].poll_read_bytes(None, SMALL / 2).is_ready());
+        assert_eq!(taken(&pipes[2]), 0, "only an empty one");
+        assert!(pipes[2].poll_read_bytes(None, SMALL).is_ready());
+        assert_eq!(taken(&pipes[2]), SMALL);
+        assert_eq!(budget.used(), CAPACITY + 3 * SMALL);
+        pipes[0].abandon();
+        assert_eq!(taken(&pipes[2]), CAPACITY - SMALL, "there is room again");
+        drop(pipes);
+        assert_eq!(budget.used(), 0);
+    }
+
     proptest! {
         /// Against a plain queue of bytes as the oracle.
         #[test]
         fn bytes_come_out_in_the_order_they_went_in(
             steps in prop::collection::vec((0_u8..3, 0_usize..20_000), 0..100)
         ) {
-            let pipe = Pipe::default();
+            let budget = Budget::new(usize::MAX);
+            let pipe = Pipe::new(Some(budget.clone()));
             let mut oracle = VecDeque::new();
             let mut next = 0_u8;
             for (what, size) in steps {
@@ -418,6 +482,7 @@ mod tests {
                         prop_assert!(oracle.is_empty());
                     }
                 }
+                prop_assert_eq!(budget.used(), oracle.len());
             }
         }
     }

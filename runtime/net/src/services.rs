@@ -1,6 +1,6 @@
 //! Services: who answers behind a cluster address, looked up by hash at connect.
 //!
-//! Only ready endpoints are chosen, one after the other; the turn is kept when the endpoints change, so that frequent
+//! Only ready endpoints are chosen, one after the other, and those that end but still serve where none is ready; the turn is kept when the endpoints change, so that frequent
 //! changes do not favour the first. With session affinity a client keeps its endpoint while it is there and ready.
 
 use crate::lock;
@@ -61,6 +61,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Whether it takes connections. A Service that publishes addresses before they are ready says so of all.
     pub ready: bool,
+    /// Whether it serves still although it ends: then it is chosen when nobody is ready.
+    pub draining: bool,
     /// The pod's own name under the Service's.
     pub hostname: Option<String>,
 }
@@ -71,7 +73,8 @@ const MAX_SESSIONS: usize = 65_536;
 /// The endpoints of one port and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Balancer {
-    ready: Vec<SocketAddr>,
+    /// Who takes connections, in order.
+    takers: Vec<SocketAddr>,
     affinity: Option<Duration>,
     carried: Arc<Carried>,
 }
@@ -85,32 +88,37 @@ struct Carried {
 
 impl Balancer {
     fn new(port: &ServicePort, affinity: Option<Duration>, before: Option<&Self>) -> Self {
-        let mut ready: Vec<SocketAddr> = port
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.ready)
-            .map(|endpoint| SocketAddr::new(endpoint.ip, endpoint.port))
-            .collect();
-        ready.sort_unstable();
-        ready.dedup();
+        let those = |wanted: fn(&&Endpoint) -> bool| -> Vec<SocketAddr> {
+            let endpoints = port.endpoints.iter().filter(wanted);
+            endpoints.map(|endpoint| SocketAddr::new(endpoint.ip, endpoint.port)).collect()
+        };
+        let mut takers = those(|endpoint| endpoint.ready);
+        if takers.is_empty() {
+            takers = those(|endpoint| endpoint.draining);
+        }
+        takers.sort_unstable();
+        takers.dedup();
         let carried = before.map_or_else(
             || Arc::new(Carried { turn: AtomicUsize::new(fastrand::usize(..1 << 16)), ..Carried::default() }),
             |before| before.carried.clone(),
         );
-        Self { ready, affinity, carried }
+        Self { takers, affinity, carried }
     }
 
-    /// The endpoint for a connection of `client`, or `None` when nobody is ready.
+    /// Whether the endpoint is one of those it chooses from.
+    fn has(&self, endpoint: SocketAddr) -> bool {
+        self.takers.binary_search(&endpoint).is_ok()
+    }
+
+    /// The endpoint for a connection of `client`, or `None` when nobody takes it.
     pub(crate) fn choose(&self, client: IpAddr, now: Instant) -> Option<SocketAddr> {
-        if self.ready.is_empty() {
+        if self.takers.is_empty() {
             return None;
         }
         let Some(keep) = self.affinity else { return Some(self.next()) };
         let mut sessions = lock(&self.carried.sessions);
         let endpoint = match sessions.get(&client) {
-            Some((endpoint, last)) if now - *last < keep && self.ready.binary_search(endpoint).is_ok() => {
-                *endpoint
-            }
+            Some((endpoint, last)) if now - *last < keep && self.has(*endpoint) => *endpoint,
             _ => self.next(),
         };
         if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&client) {
@@ -126,7 +134,7 @@ impl Balancer {
 
     fn next(&self) -> SocketAddr {
         let turn = self.carried.turn.fetch_add(1, Ordering::Relaxed);
-        self.ready[turn % self.ready.len()]
+        self.takers[turn % self.takers.len()]
     }
 }
 
@@ -221,6 +229,16 @@ impl Services {
         self.by_node_port.get(&(port, protocol))?.choose(client, now)
     }
 
+    /// Whether what is sent to a cluster address may still go to the endpoint chosen before.
+    pub(crate) fn still_at(&self, to: SocketAddr, protocol: Protocol, endpoint: SocketAddr) -> bool {
+        self.by_vip.get(&(to.ip(), to.port(), protocol)).is_some_and(|balancer| balancer.has(endpoint))
+    }
+
+    /// Whether what is sent to a port of the node may still go to the endpoint chosen before.
+    pub(crate) fn still_at_node(&self, port: u16, protocol: Protocol, endpoint: SocketAddr) -> bool {
+        self.by_node_port.get(&(port, protocol)).is_some_and(|balancer| balancer.has(endpoint))
+    }
+
     /// What a Service's name stands for.
     pub(crate) fn resolve(&self, namespace: &str, name: &str) -> Answer {
         let Some(entry) = self.by_name.get(&(namespace.to_owned(), name.to_owned())) else {
@@ -306,6 +324,7 @@ mod tests {
                 ip: ip.parse().unwrap(),
                 port: 8080,
                 ready: *ready,
+                draining: false,
                 hostname: Some(format!("host-{}", &ip[ip.len() - 1..])),
             })
             .collect();
@@ -382,6 +401,42 @@ mod tests {
         assert_eq!(connect(&services, "10.96.0.8:80", "10.244.0.9", now), Found::NoService);
         services.remove("shop", "web");
         assert_eq!(connect(&services, "10.96.0.7:80", "10.244.0.9", now), Found::NoService);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endpoints_that_end_are_chosen_while_nobody_else_is_ready() {
+        // (ready, draining) of 10.244.0.2, .3 and .4, and whether each is chosen.
+        let cases = [
+            ([(true, false), (false, true), (false, false)], [true, false, false]),
+            ([(false, true), (false, true), (false, false)], [true, true, false]),
+            ([(false, false), (false, false), (false, false)], [false, false, false]),
+        ];
+        for (endpoints, expected) in cases {
+            let ips = ["10.244.0.2", "10.244.0.3", "10.244.0.4"];
+            let mut web = service("web", Some("10.96.0.7"), &ips.map(|ip| (ip, false)));
+            for (endpoint, (ready, draining)) in web.ports[0].endpoints.iter_mut().zip(endpoints) {
+                (endpoint.ready, endpoint.draining) = (ready, draining);
+            }
+            let mut services = Services::default();
+            services.upsert(web);
+            let mut chosen = BTreeSet::new();
+            for _ in 0..ips.len() {
+                if let Found::Endpoint(endpoint) =
+                    connect(&services, "10.96.0.7:80", "10.244.0.9", Instant::now())
+                {
+                    chosen.insert(endpoint.ip().to_string());
+                }
+            }
+            assert_eq!(ips.map(|ip| chosen.contains(ip)), expected, "{endpoints:?}");
+            let at_service = "10.96.0.7:80".parse().unwrap();
+            let still = ips.map(|ip| {
+                let endpoint = SocketAddr::new(ip.parse().unwrap(), 8080);
+                let by_node = services.still_at_node(30_080, Protocol::Tcp, endpoint);
+                assert_eq!(services.still_at(at_service, Protocol::Tcp, endpoint), by_node);
+                by_node
+            });
+            assert_eq!(still, expected, "{endpoints:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 //! Operations take `&self`, so a guest's input and output streams can share one `Stream`.
 
 use crate::pipe::Pipe;
-use crate::quota::Permit;
+use crate::quota::{Budget, Permit};
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use std::io;
@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// One end of a connection. Dropping it closes it: the peer sees the end of the stream, or a reset when bytes it had
-/// sent were not read.
+/// One end of a connection. Dropping it closes it: the peer reads what was sent to it, and then sees the end of the
+/// stream, or a reset when bytes it had sent were not read.
 #[derive(Debug)]
 pub struct Stream {
     inner: Inner,
@@ -25,6 +25,8 @@ pub struct Stream {
     peer: SocketAddr,
     /// The pod's place for this socket.
     _permit: Option<Permit>,
+    /// The node's, for a kernel socket.
+    _kernel: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if self.incoming().abandon() {
-            self.reset();
+            self.incoming().reset();
+            self.outgoing().sever();
         } else {
             self.outgoing().finish();
         }
@@ -67,21 +70,27 @@ impl Drop for End {
 
 impl Stream {
     /// A connection inside the process: the client's end, whose peer is `remote` as the client named it, and the
-    /// server's end, whose own address is `local` where it is bound.
-    pub(crate) fn pair(client: SocketAddr, remote: SocketAddr, server: SocketAddr) -> (Self, Self) {
-        let pair = Arc::new([Pipe::default(), Pipe::default()]);
+    /// server's end, whose own address is `server` where it is bound. What each end sends counts on its budget.
+    pub(crate) fn pair(
+        client: SocketAddr,
+        remote: SocketAddr,
+        server: SocketAddr,
+        budgets: [Option<Arc<Budget>>; 2],
+    ) -> (Self, Self) {
+        let pair = Arc::new(budgets.map(Pipe::new));
         let end = |side, local, peer| Self {
             inner: Inner::Memory(End { pair: pair.clone(), side }),
             local,
             peer,
             _permit: None,
+            _kernel: None,
         };
         (end(0, client, remote), end(1, server, client))
     }
 
     /// A kernel socket under the addresses that the pod should see.
-    pub(crate) fn kernel(socket: TcpStream, local: SocketAddr, peer: SocketAddr) -> Self {
-        Self { inner: Inner::Kernel(socket), local, peer, _permit: None }
+    pub(crate) fn kernel(socket: TcpStream, local: SocketAddr, peer: SocketAddr, place: Permit) -> Self {
+        Self { inner: Inner::Kernel(socket), local, peer, _permit: None, _kernel: Some(place) }
     }
 
     pub(crate) fn with_permit(mut self, permit: Permit) -> Self {
@@ -102,6 +111,14 @@ impl Stream {
     /// Whether the other end is outside the process.
     pub fn is_kernel(&self) -> bool {
         matches!(self.inner, Inner::Kernel(_))
+    }
+
+    /// The kernel's socket, for its options; `None` where there is none.
+    pub fn kernel_socket(&self) -> Option<SockRef<'_>> {
+        match &self.inner {
+            Inner::Kernel(socket) => Some(SockRef::from(socket)),
+            Inner::Memory(_) => None,
+        }
     }
 
     /// Registers a kernel socket with the runtime of the caller, so that its readiness wakes tasks there without a hop
@@ -267,7 +284,7 @@ mod tests {
 
     fn pair() -> (Stream, Stream) {
         let at = |text: &str| text.parse().unwrap();
-        Stream::pair(at("10.244.0.2:40000"), at("10.96.0.1:80"), at("10.244.0.3:8080"))
+        Stream::pair(at("10.244.0.2:40000"), at("10.96.0.1:80"), at("10.244.0.3:8080"), [None, None])
     }
 
     #[test]
@@ -300,6 +317,26 @@ mod tests {
         client.write_all(b"question").await.unwrap();
         drop(server);
         assert_eq!(client.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn an_answer_already_sent_is_read_before_the_reset() {
+        for announced in [false, true] {
+            let (mut client, mut server) = pair();
+            client.write_all(b"a long question").await.unwrap();
+            server.write_all(b"413").await.unwrap();
+            if announced {
+                server.shutdown().await.unwrap();
+            }
+            drop(server);
+            let write = client.write_all(b"more of it").await;
+            assert_eq!(write.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            let mut answer = Vec::new();
+            let end = client.read_to_end(&mut answer).await.map_err(|error| error.kind());
+            assert_eq!(answer, b"413");
+            let expected = if announced { Ok(3) } else { Err(io::ErrorKind::ConnectionReset) };
+            assert_eq!(end, expected, "the end, if it was announced before");
+        }
     }
 
     #[tokio::test]

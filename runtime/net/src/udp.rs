@@ -1,4 +1,5 @@
-//! UDP: datagrams into bounded mailboxes that drop when they are full, as a kernel's receive buffer does.
+//! UDP: datagrams into bounded mailboxes that drop when they are full, as a kernel's receive buffer does, or when their
+//! pod's sockets hold too much together.
 //!
 //! A flow to a Service keeps its endpoint (kube-proxy does so by conntrack), and answers come back under the Service's
 //! address. What leaves the process goes through one kernel socket a UDP socket, opened when first needed.
@@ -6,7 +7,8 @@
 use crate::attachment::Pod;
 use crate::connect::Target;
 use crate::network::Network;
-use crate::quota::Permit;
+use crate::pipe::SMALL;
+use crate::quota::{Budget, Permit};
 use crate::services::Protocol;
 use crate::{NetError, lock};
 use bytes::Bytes;
@@ -28,7 +30,7 @@ const OVERHEAD: usize = 256;
 const MAX_DATAGRAM: usize = 65_507;
 /// Flows a socket remembers; past it the eldest is forgotten.
 const MAX_FLOWS: usize = 1024;
-/// How long a flow keeps its endpoint without traffic.
+/// How long a flow keeps its endpoint without traffic, while the Service has it.
 const FLOW_IDLE: Duration = Duration::from_secs(120);
 
 /// Where datagrams for a bound address wait.
@@ -41,19 +43,47 @@ pub(crate) struct Mailbox {
 struct Waiting {
     queue: VecDeque<(Bytes, SocketAddr)>,
     bytes: usize,
+    /// What `bytes` counts on, if anything.
+    budget: Option<Arc<Budget>>,
     waker: Option<Waker>,
 }
 
+impl Waiting {
+    /// An empty mailbox takes a small datagram however much its pod holds.
+    fn has_room(&self, size: usize) -> bool {
+        self.bytes + size <= MAILBOX_BYTES
+            && (self.budget.as_ref().is_none_or(|budget| budget.room() >= size)
+                || self.bytes == 0 && size <= SMALL)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.remove(self.bytes);
+        }
+    }
+}
+
 impl Mailbox {
+    fn new(budget: Arc<Budget>) -> Self {
+        let mailbox = Self::default();
+        lock(&mailbox.state).budget = Some(budget);
+        mailbox
+    }
+
     /// Leaves a datagram, or drops it when the mailbox is full.
     pub(crate) fn push(&self, data: Bytes, from: SocketAddr) {
         let waker = {
             let mut state = lock(&self.state);
             let size = data.len() + OVERHEAD;
-            if state.bytes + size > MAILBOX_BYTES {
+            if !state.has_room(size) {
                 return;
             }
             state.bytes += size;
+            if let Some(budget) = &state.budget {
+                budget.add(size);
+            }
             state.queue.push_back((data, from));
             state.waker.take()
         };
@@ -68,6 +98,9 @@ impl Mailbox {
         match state.queue.pop_front() {
             Some((data, from)) => {
                 state.bytes -= data.len() + OVERHEAD;
+                if let Some(budget) = &state.budget {
+                    budget.remove(data.len() + OVERHEAD);
+                }
                 if state.queue.is_empty() {
                     state.queue = VecDeque::new();
                 }
@@ -111,11 +144,13 @@ struct State {
     /// Which endpoint a Service's address means for this socket, and since when without traffic.
     flows: BTreeMap<SocketAddr, (SocketAddr, Instant)>,
     outside: Option<Arc<tokio::net::UdpSocket>>,
+    /// The place of `outside` among the kernel sockets.
+    _kernel: Option<Permit>,
 }
 
 impl UdpSocket {
     pub(crate) fn bind(pod: &Arc<Pod>, address: SocketAddr, permit: Permit) -> Result<Self, NetError> {
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(pod.quota.buffers().clone()));
         let local = lock(&pod.udp).bind(address, pod.ip, mailbox.clone())?;
         Ok(Self { pod: pod.clone(), local, mailbox, state: Mutex::default(), _permit: permit })
     }
@@ -178,13 +213,12 @@ impl UdpSocket {
         self.check_family(to)?;
         let network = self.pod.network()?;
         if to.ip() == network.gateway() {
-            // The answer to a client of a node port.
+            // The answer to a client of a node port, unless it is for a node port itself.
             let mailbox = lock(network.node_udp()).lookup(to).cloned();
-            match mailbox {
-                Some(mailbox) => mailbox.push(data, self.source(to)),
-                None => lock(&self.state).refused = connected.is_some(),
+            if let Some(mailbox) = mailbox {
+                mailbox.push(data, self.source(to));
+                return Ok(());
             }
-            return Ok(());
         }
         match self.target(&network, to) {
             Ok(Target::Pod(pod, at)) => {
@@ -195,7 +229,7 @@ impl UdpSocket {
                 }
                 Ok(())
             }
-            Ok(Target::Outside(at)) => self.send_outside(&data, at),
+            Ok(Target::Outside(at)) => self.send_outside(&network, &data, at),
             Err(NetError::Refused(_)) => {
                 lock(&self.state).refused = connected.is_some();
                 Ok(())
@@ -283,6 +317,7 @@ impl UdpSocket {
             }
         };
         if let Some(endpoint) = kept
+            && network.is_still_at(to, endpoint)
             && let Ok(target) = network.route_endpoint(endpoint, to)
         {
             return Ok(target);
@@ -322,7 +357,7 @@ impl UdpSocket {
         SocketAddr::new(ip, self.local.port())
     }
 
-    fn send_outside(&self, data: &[u8], to: SocketAddr) -> Result<(), NetError> {
+    fn send_outside(&self, network: &Network, data: &[u8], to: SocketAddr) -> Result<(), NetError> {
         let socket = {
             let mut state = lock(&self.state);
             match &state.outside {
@@ -332,11 +367,13 @@ impl UdpSocket {
                         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
                     };
+                    let place = network.kernel_socket()?;
                     let socket = std::net::UdpSocket::bind((any, 0)).map_err(NetError::Io)?;
                     socket.set_nonblocking(true).map_err(NetError::Io)?;
                     let socket = tokio::net::UdpSocket::from_std(socket).map_err(NetError::Io)?;
                     let socket = Arc::new(socket);
                     state.outside = Some(socket.clone());
+                    state._kernel = Some(place);
                     // Whoever waits for datagrams must wait for this socket's too.
                     if let Some(waker) = lock(&self.mailbox.state).waker.take() {
                         waker.wake();
@@ -363,5 +400,35 @@ impl UdpSocket {
 impl Drop for UdpSocket {
     fn drop(&mut self) {
         lock(&self.pod.udp).unbind(self.local);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mailboxes_that_hold_too_much_together_take_little() {
+        let budget = Budget::new(10_000);
+        let [full, empty] = [0; 2].map(|_| Mailbox::new(budget.clone()));
+        let from = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 53);
+        for mailbox in [&full, &empty] {
+            for size in [5000, 4000, 1000] {
+                mailbox.push(vec![0; size].into(), from);
+            }
+        }
+        let read = |mailbox: &Mailbox| match mailbox.poll(None) {
+            Poll::Ready((data, _)) => data.len(),
+            Poll::Pending => 0,
+        };
+        assert_eq!([read(&full), read(&full), read(&full)], [5000, 4000, 0]);
+        assert_eq!(
+            [read(&empty), read(&empty)],
+            [1000, 0],
+            "a large one does not fit, the next small one does"
+        );
+        full.push(vec![0; 100].into(), from);
+        drop((full, empty));
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -33,6 +33,7 @@ fn service(name: &str, cluster_ip: Option<&str>, node_port: Option<u16>, pods: &
         ip: pod.ip(),
         port: 80,
         ready: true,
+        draining: false,
         hostname: Some(pod.hostname().to_owned()),
     };
     Service {
@@ -146,7 +147,7 @@ async fn a_full_backlog_makes_connect_wait_and_then_time_out() {
 
 #[tokio::test]
 async fn sockets_of_each_kind_are_limited_apart() {
-    let limits = SocketLimits { raw: 2, inbound: 1, outbound_http: 1 };
+    let limits = SocketLimits { raw: 2, inbound: 1, outbound_http: 1, ..SocketLimits::default() };
     let network =
         Network::new(NetworkConfig { socket_limits: limits, ..NetworkConfig::default() }).expect("a runtime");
     let (server, client) = (pod(&network, "server"), pod(&network, "client"));
@@ -292,6 +293,7 @@ async fn a_node_port_hands_the_client_to_a_pod() {
 
     let problems = network.upsert_service(service("other", None, Some(port), &[&web]));
     assert_eq!(problems[0].source.to_string(), "the port belongs to service shop/web");
+    network.remove_service("shop", "other");
 
     network.upsert_service(service("web", Some("10.96.0.7"), Some(port), &[]));
     let mut refused = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
@@ -304,6 +306,137 @@ async fn a_node_port_hands_the_client_to_a_pod() {
         "the port is free"
     );
     network.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_port_that_could_not_be_opened_is_tried_again() {
+    let network = network();
+    let web = pod(&network, "web");
+    let _listener = web.listen(at("0.0.0.0:80"), 8).expect("the port is free");
+    let foreign = std::net::TcpListener::bind("127.0.0.1:0").expect("the host has ports");
+    let port = foreign.local_addr().expect("it is bound").port();
+    assert_eq!(network.upsert_service(service("web", None, Some(port), &[&web])).len(), 1);
+    drop(foreign);
+    timeout(Duration::from_secs(60), async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("it opens in time");
+
+    assert_eq!(network.upsert_service(service("other", None, Some(port), &[&web])).len(), 1);
+    network.remove_service("shop", "web");
+    tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it is the other's at once");
+    network.remove_service("shop", "other");
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err());
+    network.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_a_node_port_does_not_wait_for_a_full_backlog_for_ever() {
+    let network = network();
+    let web = pod(&network, "web");
+    let _listener = web.listen(at("0.0.0.0:80"), 1).expect("the port is free");
+    let port = free_port();
+    assert!(network.upsert_service(service("web", None, Some(port), &[&web])).is_empty());
+    let _queued = network.connect_from_host(SocketAddr::new(web.ip(), 80)).await.expect("there is room");
+    let mut client = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    let refused =
+        timeout(Duration::from_secs(300), client.read_u8()).await.expect("as long as a connect takes");
+    assert_eq!(refused.expect_err("no room").kind(), ErrorKind::ConnectionReset);
+    network.shutdown().await;
+}
+
+#[tokio::test]
+async fn kernel_sockets_are_counted_over_all_pods() {
+    let outside = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("the host has ports");
+    let host = outside.local_addr().expect("it is bound");
+    let network = Network::new(NetworkConfig { kernel_sockets: 2, ..NetworkConfig::default() });
+    let network = network.expect("a runtime");
+    network.host_endpoint(at("10.96.0.1:443"), host);
+    let (one, other) = (pod(&network, "one"), pod(&network, "other"));
+    let listener = one.listen(at("0.0.0.0:80"), 8).expect("the port is free");
+    let port = free_port();
+    assert!(network.upsert_service(service("web", None, Some(port), &[&one])).is_empty());
+
+    let first = one.connect(at("10.96.0.1:443")).await.expect("within the limit");
+    let _client = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    let _accepted = listener.accept().await.expect("one waits");
+    let over = other.connect(at("10.96.0.1:443")).await.expect_err("over it");
+    assert_eq!(over.to_string(), "the node's limit of 2 kernel sockets is reached");
+    let datagrams = other.bind_udp(at("0.0.0.0:0")).expect("free");
+    assert!(datagrams.send("hello".into(), Some(at("10.96.0.1:443"))).is_err(), "it needs one as well");
+    let mut refused = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    assert!(refused.read_u8().await.is_err(), "there is none left for it");
+    other.connect(SocketAddr::new(one.ip(), 80)).await.expect("pods need none among themselves");
+
+    drop(first);
+    other.connect(at("10.96.0.1:443")).await.expect("there is room now");
+    network.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_among_connections_learns_that_the_listener_is_gone() {
+    let limits = SocketLimits { inbound: 1, ..SocketLimits::default() };
+    let network =
+        Network::new(NetworkConfig { socket_limits: limits, ..NetworkConfig::default() }).expect("a runtime");
+    let (server, client) = (pod(&network, "server"), pod(&network, "client"));
+    let to = SocketAddr::new(server.ip(), 80);
+    let listener = server.listen(at("0.0.0.0:80"), 8).expect("the port is free");
+    let _first = client.connect(to).await.expect("within the limit");
+    let _accepted = listener.accept().await.expect("one waits");
+    let mut second = std::pin::pin!(client.connect(to));
+    assert!(timeout(Duration::from_millis(1), second.as_mut()).await.is_err(), "the server has its one");
+    drop(listener);
+    let refused =
+        timeout(Duration::from_secs(20), second).await.expect("at once").expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn pods_reach_node_ports_at_the_node_s_address() {
+    let network = network();
+    let (web, client) = (pod(&network, "web"), pod(&network, "client"));
+    let listener = web.listen(at("0.0.0.0:80"), 8).expect("the port is free");
+    let port = free_port();
+    assert!(network.upsert_service(service("web", None, Some(port), &[&web])).is_empty());
+    let node_port = SocketAddr::new(network.gateway(), port);
+    let mut stream = client.connect(node_port).await.expect("it is there");
+    let mut accepted = listener.accept().await.expect("one waits");
+    assert_eq!((stream.peer_addr(), accepted.peer_addr().ip()), (node_port, client.ip()));
+    talk(&mut stream, &mut accepted, "hello").await;
+    let nobody = client.connect(SocketAddr::new(network.gateway(), 1)).await.expect_err("no node port");
+    assert_eq!(nobody.kind(), ErrorKind::ConnectionRefused);
+
+    let mut dns = service("dns", None, Some(port), &[&web]);
+    dns.ports[0].protocol = Protocol::Udp;
+    assert!(network.upsert_service(dns).is_empty());
+    let listening = web.bind_udp(at("0.0.0.0:80")).expect("free");
+    let asking = client.bind_udp(at("0.0.0.0:0")).expect("free");
+    asking.connect(node_port).expect("it is there");
+    asking.send("web?".into(), None).expect("it is connected");
+    let (question, from) = listening.recv().await.expect("one came");
+    assert_eq!((&question[..], from.ip()), (&b"web?"[..], client.ip()));
+    listening.send("yes".into(), Some(from)).expect("it is a pod");
+    let (answer, from) = asking.recv().await.expect("one came");
+    assert_eq!((&answer[..], from), (&b"yes"[..], node_port));
+    network.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_pods_of_a_headless_service_take_turns_to_be_first() {
+    let network = network();
+    let pods: Vec<_> = (0..3).map(|n| pod(&network, &format!("db-{n}"))).collect();
+    network.upsert_service(service("db", None, None, &pods.iter().collect::<Vec<_>>()));
+    let mut first = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let mut ips = pods[0].resolve("db").await.expect("pods are ready");
+        first.insert(ips[0]);
+        ips.sort_unstable();
+        assert!(ips.iter().eq(pods.iter().map(Attachment::ip).collect::<Vec<_>>().iter()), "all are there");
+    }
+    assert_eq!(first.len(), 3);
 }
 
 #[tokio::test]
@@ -337,7 +470,8 @@ async fn the_policy_holds_for_endpoints_that_a_user_wrote() {
     let network = network();
     let client = pod(&network, "client");
     let mut sly = service("sly", Some("10.96.0.7"), None, &[]);
-    sly.ports[0].endpoints = vec![Endpoint { ip: ip("127.0.0.1"), port: 22, ready: true, hostname: None }];
+    sly.ports[0].endpoints =
+        vec![Endpoint { ip: ip("127.0.0.1"), port: 22, ready: true, draining: false, hostname: None }];
     network.upsert_service(sly);
     let denied = client.connect(at("10.96.0.7:8080")).await.expect_err("host loopback");
     assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
@@ -348,11 +482,7 @@ async fn datagrams_reach_pods_and_services_and_come_back() {
     let network = network();
     let (server, client) = (pod(&network, "server"), pod(&network, "client"));
     let listening = server.bind_udp(at("0.0.0.0:53")).expect("free");
-    let mut dns = service("dns", Some("10.96.0.10"), None, &[&server]);
-    dns.ports[0].protocol = Protocol::Udp;
-    dns.ports[0].port = 53;
-    dns.ports[0].endpoints[0].port = 53;
-    network.upsert_service(dns);
+    network.upsert_service(dns(None, &[&server]));
     let asking = client.bind_udp(at("0.0.0.0:0")).expect("free");
     asking.connect(at("10.96.0.10:53")).expect("there is a Service");
     asking.send("web?".into(), None).expect("it is connected");
@@ -399,6 +529,64 @@ async fn a_node_port_carries_datagrams_and_their_answers() {
             .expect("one came");
         assert_eq!(&buffer[..n], text.as_bytes());
     }
+    network.shutdown().await;
+}
+
+/// A UDP Service of port 53 at 10.96.0.10.
+fn dns(node_port: Option<u16>, pods: &[&Attachment]) -> Service {
+    let mut dns = service("dns", Some("10.96.0.10"), node_port, pods);
+    dns.ports[0].protocol = Protocol::Udp;
+    dns.ports[0].port = 53;
+    dns.ports[0].endpoints.iter_mut().for_each(|endpoint| endpoint.port = 53);
+    dns
+}
+
+#[tokio::test]
+async fn datagrams_follow_the_service_s_endpoints() {
+    let network = network();
+    let client = pod(&network, "client");
+    let servers = ["one", "other"].map(|name| pod(&network, name));
+    let [one, other] = servers.each_ref().map(|pod| pod.bind_udp(at("0.0.0.0:53")).expect("free"));
+    let port = {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("the host has ports");
+        free.local_addr().expect("it is bound").port()
+    };
+    assert!(network.upsert_service(dns(Some(port), &[&servers[0]])).is_empty());
+    let inside = client.bind_udp(at("0.0.0.0:0")).expect("free");
+    inside.connect(at("10.96.0.10:53")).expect("there is a Service");
+    let outside = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("the host has ports");
+    outside.connect(("127.0.0.1", port)).await.expect("it is there");
+    // Pod one lives on, but is not ready any more.
+    for (server, pod) in [(&one, &servers[0]), (&other, &servers[1]), (&one, &servers[0])] {
+        assert!(network.upsert_service(dns(Some(port), &[pod])).is_empty());
+        for text in ["from a pod", "from outside", "again"] {
+            match text {
+                "from a pod" => inside.send(text.into(), None).expect("it is connected"),
+                _ => drop(outside.send(text.as_bytes()).await.expect("it is connected")),
+            }
+            let received = timeout(Duration::from_secs(20), server.recv()).await.expect("it follows");
+            let (question, from) = received.expect("one came");
+            assert_eq!(&question[..], text.as_bytes());
+            server.send(question, Some(from)).expect("it is there");
+            let answer = match text {
+                "from a pod" => {
+                    let (answer, from) = inside.recv().await.expect("one came");
+                    assert_eq!(from, at("10.96.0.10:53"));
+                    answer.to_vec()
+                }
+                _ => {
+                    let mut answer = vec![0; 64];
+                    let received = timeout(Duration::from_secs(20), outside.recv(&mut answer)).await;
+                    answer.truncate(received.expect("in time").expect("one came"));
+                    answer
+                }
+            };
+            assert_eq!(answer, text.as_bytes());
+        }
+    }
+    assert!(network.upsert_service(dns(Some(port), &[])).is_empty());
+    inside.send("nobody?".into(), None).expect("nobody knows yet");
+    assert!(inside.send("nobody?".into(), None).is_err(), "now it is known");
     network.shutdown().await;
 }
 

@@ -187,9 +187,17 @@ fn of_port(slice: &EndpointSlice, port_name: &str, unready_too: bool) -> Vec<End
 fn of_slice(slice: &EndpointSlice, port: u16, unready_too: bool) -> Vec<Endpoint> {
     let endpoints = slice.endpoints.iter().flatten();
     let each = |endpoint: &SliceEndpoint| {
-        let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
-        let address = endpoint.addresses.first()?.parse().ok()?;
-        Some(Endpoint { ip: address, port, ready: ready || unready_too, hostname: endpoint.hostname.clone() })
+        let conditions = endpoint.conditions.as_ref();
+        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+        let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(true);
+        let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+        Some(Endpoint {
+            ip: endpoint.addresses.first()?.parse().ok()?,
+            port,
+            ready: ready || unready_too,
+            draining: serving && terminating,
+            hostname: endpoint.hostname.clone(),
+        })
     };
     endpoints.filter_map(each).collect()
 }
@@ -230,7 +238,11 @@ mod tests {
                             " {}:{}{}",
                             endpoint.ip,
                             endpoint.port,
-                            if endpoint.ready { "" } else { "!" }
+                            match (endpoint.ready, endpoint.draining) {
+                                (true, _) => "",
+                                (false, true) => "~",
+                                (false, false) => "!",
+                            }
                         );
                     }
                 }
@@ -295,6 +307,24 @@ mod tests {
         );
         check(&services.remove("n", "web"), expect!["remove n/web"]);
         check(&services.remove_slice("n", "b"), expect!["nothing"]);
+    }
+
+    #[test]
+    fn an_endpoint_that_ends_but_serves_is_kept_apart() {
+        let services = Services::default();
+        services.put(service(json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]})));
+        let ending = |ip: &str, serving: bool| json!({"addresses": [ip], "conditions": {"ready": false, "serving": serving, "terminating": true}});
+        let object = json!({
+            "metadata": {"name": "a", "namespace": "n", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "ports": [{"name": "", "port": 8080}],
+            "endpoints": [ending("10.244.0.2", true), ending("10.244.0.3", false)],
+        });
+        check(
+            &services.put_slice(serde_json::from_value(object).unwrap()),
+            expect![[r#"
+            n/web Some(10.96.0.9)
+            Tcp 80 None: 10.244.0.2:8080~ 10.244.0.3:8080!"#]],
+        );
     }
 
     #[test]
