@@ -15,6 +15,8 @@ mod lookup;
 mod pod_network;
 mod tcp;
 mod tcp_host;
+#[cfg(test)]
+mod testing;
 mod udp;
 mod udp_host;
 

@@ -5,8 +5,7 @@ use crate::bindings::wasi::sockets::network::ErrorCode;
 use crate::bindings::wasi::sockets::{instance_network, network};
 use crate::error::{SocketError, SocketResult};
 use runtime_net::Attachment;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::Resource;
 
@@ -15,23 +14,27 @@ use wasmtime::component::Resource;
 pub struct PodNetwork {
     attachment: Attachment,
     abort: AbortHandle,
-    /// Writes to kernel sockets that outlive the guest's call.
+    /// Connects, and writes to kernel sockets, that outlive the guest's call.
     tasks: TaskTracker,
 }
 
 /// Says that the container is about to be killed. Clones are the same handle.
 #[derive(Clone, Debug, Default)]
-pub struct AbortHandle(Arc<AtomicBool>);
+pub struct AbortHandle(CancellationToken);
 
 impl AbortHandle {
     /// From now on the container's connections are reset when they are dropped, where otherwise they would be closed
-    /// as if the guest had meant it.
+    /// as if the guest had meant it; what waits to be sent is not waited for.
     pub fn abort(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.cancel();
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_cancelled()
+    }
+
+    pub(crate) async fn aborted(&self) {
+        self.0.cancelled().await;
     }
 }
 

@@ -5,12 +5,14 @@ use crate::connection::{Connection, Reader, Writer};
 use crate::error::{SocketResult, code_of};
 use crate::pod_network::PodNetwork;
 use runtime_net::{BoundTcp, Listener, NetError, Stream};
+use socket2::TcpKeepalive;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
@@ -35,9 +37,9 @@ pub(crate) enum Operation {
     Listen,
 }
 
-/// The options that a guest may set and read back. Between pods there are no packets for them to act on; accepted
-/// sockets inherit them.
-#[derive(Clone, Copy, Debug)]
+/// The options that a guest may set and read back. They are the kernel's where it has the socket; between pods there are
+/// no packets for them to act on. Accepted sockets inherit them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) keep_alive_enabled: bool,
     pub(crate) keep_alive_idle_nanos: u64,
@@ -63,15 +65,75 @@ impl Default for Options {
     }
 }
 
+/// A kind of option, as the kernel takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OptionKind {
+    KeepAlive,
+    HopLimit,
+    ReceiveBuffer,
+    SendBuffer,
+}
+
+impl Options {
+    /// Sets what is not the default on a new connection.
+    fn apply_all(&self, stream: &Stream) {
+        let default = Self::default();
+        let keep_alive = |options: &Self| {
+            let Self { keep_alive_enabled, keep_alive_idle_nanos, keep_alive_interval_nanos, .. } = *options;
+            (keep_alive_enabled, keep_alive_idle_nanos, keep_alive_interval_nanos, options.keep_alive_count)
+        };
+        for (kind, differs) in [
+            (OptionKind::KeepAlive, keep_alive(self) != keep_alive(&default)),
+            (OptionKind::HopLimit, self.hop_limit != default.hop_limit),
+            (OptionKind::ReceiveBuffer, self.receive_buffer != default.receive_buffer),
+            (OptionKind::SendBuffer, self.send_buffer != default.send_buffer),
+        ] {
+            if differs {
+                self.apply(kind, stream);
+            }
+        }
+    }
+
+    /// Sets the options of a kind on the kernel's socket, if there is one. The kernel may refuse a value that the guest
+    /// may name; then its own stays.
+    fn apply(&self, kind: OptionKind, stream: &Stream) {
+        let Some(socket) = stream.kernel_socket() else { return };
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let applied = match kind {
+            OptionKind::KeepAlive => {
+                let times = TcpKeepalive::new()
+                    .with_time(whole_secs(self.keep_alive_idle_nanos))
+                    .with_interval(whole_secs(self.keep_alive_interval_nanos))
+                    .with_retries(self.keep_alive_count);
+                // Setting the times turns it on.
+                socket.set_tcp_keepalive(&times).and_then(|()| socket.set_keepalive(self.keep_alive_enabled))
+            }
+            OptionKind::HopLimit => match socket.local_addr() {
+                Ok(local) if local.is_ipv6() => socket.set_unicast_hops_v6(self.hop_limit.into()),
+                _ => socket.set_ttl_v4(self.hop_limit.into()),
+            },
+            OptionKind::ReceiveBuffer => socket.set_recv_buffer_size(size(self.receive_buffer)),
+            OptionKind::SendBuffer => socket.set_send_buffer_size(size(self.send_buffer)),
+        };
+        let _refused = applied;
+    }
+}
+
+/// The kernel's unit for keep-alive; nothing is shorter than one.
+fn whole_secs(nanos: u64) -> Duration {
+    Duration::from_secs(nanos.div_ceil(1_000_000_000))
+}
+
 enum State {
     Unbound,
     Bound(BoundTcp),
     Listening(Listener),
-    Connecting(Pin<Box<dyn Future<Output = Result<Stream, NetError>> + Send>>),
+    /// In a task, so that what it is given (a place in a backlog) is not kept by a guest that never looks.
+    Connecting(AbortOnDropHandle<Result<Stream, NetError>>),
     /// The result waits for `finish-connect`.
     Connected(Stream),
     /// The streams are given out.
-    Open(Arc<Connection>),
+    Open(Connection),
     Failed(ErrorCode),
 }
 
@@ -86,6 +148,15 @@ impl fmt::Debug for State {
             Self::Open(_) => "Open",
             Self::Failed(_) => "Failed",
         })
+    }
+}
+
+impl State {
+    fn of(connected: Result<Stream, NetError>) -> Self {
+        match connected {
+            Ok(stream) => Self::Connected(stream),
+            Err(error) => Self::Failed(code_of(&error)),
+        }
     }
 }
 
@@ -106,6 +177,7 @@ impl TcpSocket {
         stream: Stream,
         network: &PodNetwork,
     ) -> (Self, DynInputStream, DynOutputStream) {
+        listener.options.apply_all(&stream);
         let connection = Connection::new(stream, network);
         let (reader, writer) = (Reader::new(connection.clone()), Writer::new(connection.clone()));
         let socket =
@@ -137,16 +209,20 @@ impl TcpSocket {
     // Unbound | Bound -> Connecting -> Connected | Failed
     pub(crate) fn connect(&mut self, network: &PodNetwork, remote: SocketAddr) -> SocketResult<()> {
         let attachment = network.attachment().clone();
-        self.state = match std::mem::replace(&mut self.state, State::Unbound) {
-            State::Unbound => State::Connecting(Box::pin(async move { attachment.connect(remote).await })),
-            State::Bound(bound) => State::Connecting(Box::pin(bound.connect(remote))),
-            other => {
-                self.state = other;
-                return Err(ErrorCode::InvalidState.into());
-            }
-        };
+        let mut connecting: Pin<Box<dyn Future<Output = Result<Stream, NetError>> + Send>> =
+            match std::mem::replace(&mut self.state, State::Unbound) {
+                State::Unbound => Box::pin(async move { attachment.connect(remote).await }),
+                State::Bound(bound) => Box::pin(bound.connect(remote)),
+                other => {
+                    self.state = other;
+                    return Err(ErrorCode::InvalidState.into());
+                }
+            };
         // Inside the process this is all there is to it.
-        let _waits = self.poll_connected(&mut Context::from_waker(Waker::noop()));
+        self.state = match connecting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(connected) => State::of(connected),
+            Poll::Pending => State::Connecting(AbortOnDropHandle::new(network.tasks().spawn(connecting))),
+        };
         Ok(())
     }
 
@@ -161,6 +237,7 @@ impl TcpSocket {
         self.in_progress = None;
         match std::mem::replace(&mut self.state, State::Failed(ErrorCode::InvalidState)) {
             State::Connected(stream) => {
+                self.options.apply_all(&stream);
                 let connection = Connection::new(stream, network);
                 let (reader, writer) = (Reader::new(connection.clone()), Writer::new(connection.clone()));
                 self.state = State::Open(connection);
@@ -180,9 +257,10 @@ impl TcpSocket {
     // Connecting -> Connected | Failed
     fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let State::Connecting(connecting) = &mut self.state {
-            self.state = match std::task::ready!(connecting.as_mut().poll(cx)) {
-                Ok(stream) => State::Connected(stream),
-                Err(error) => State::Failed(code_of(&error)),
+            self.state = match std::task::ready!(Pin::new(connecting).poll(cx)) {
+                Ok(connected) => State::of(connected),
+                // The process ends, or the task had a bug.
+                Err(_) => State::Failed(ErrorCode::ConnectionAborted),
             };
         }
         Poll::Ready(())
@@ -212,10 +290,18 @@ impl TcpSocket {
         Ok(self.connection()?.stream().peer_addr())
     }
 
-    pub(crate) fn connection(&self) -> SocketResult<&Arc<Connection>> {
+    pub(crate) fn connection(&self) -> SocketResult<&Connection> {
         match &self.state {
             State::Open(connection) => Ok(connection),
             _ => Err(ErrorCode::InvalidState.into()),
+        }
+    }
+
+    /// Changes options of a kind, on the open connection too.
+    pub(crate) fn set_option(&mut self, kind: OptionKind, set: impl FnOnce(&mut Options)) {
+        set(&mut self.options);
+        if let State::Open(connection) = &self.state {
+            self.options.apply(kind, connection.stream());
         }
     }
 
@@ -251,5 +337,75 @@ impl Pollable for TcpSocket {
         } else if let State::Listening(listener) = &self.state {
             poll_fn(|cx| listener.poll_acceptable(cx)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::accepted;
+
+    #[tokio::test]
+    async fn options_are_the_kernel_s_where_it_has_the_socket() {
+        let (_network, pod, stream, _client) = accepted().await;
+        let mut listener = TcpSocket::new(IpAddressFamily::Ipv4);
+        listener.set_option(OptionKind::HopLimit, |options| options.hop_limit = 7);
+        listener.set_option(OptionKind::KeepAlive, |options| {
+            options.keep_alive_enabled = true;
+            options.keep_alive_idle_nanos = 1_500_000_000;
+        });
+        let before = stream.kernel_socket().unwrap().send_buffer_size().unwrap();
+        let (mut socket, _reader, _writer) = TcpSocket::accepted(&listener, stream, &pod);
+        let kernel = |socket: &TcpSocket| {
+            let connection = socket.connection().unwrap().clone();
+            let kernel = connection.stream().kernel_socket().unwrap();
+            let (idle, count) = (kernel.tcp_keepalive_time(), kernel.tcp_keepalive_retries());
+            (
+                kernel.ttl_v4().unwrap(),
+                kernel.keepalive().unwrap().then(|| (idle.unwrap().as_secs(), count.unwrap())),
+                kernel.send_buffer_size().unwrap(),
+            )
+        };
+        assert_eq!(
+            kernel(&socket),
+            (7, Some((2, 9)), before),
+            "inherited; the kernel sizes its buffers itself"
+        );
+        socket.set_option(OptionKind::KeepAlive, |options| options.keep_alive_count = 3);
+        assert_eq!(kernel(&socket).1, Some((2, 3)));
+        socket.set_option(OptionKind::KeepAlive, |options| options.keep_alive_enabled = false);
+        socket.set_option(OptionKind::HopLimit, |options| options.hop_limit = 64);
+        socket.set_option(OptionKind::SendBuffer, |options| options.send_buffer = 16_384);
+        // Linux counts its own overhead too.
+        assert_eq!(kernel(&socket), (64, None, 2 * 16_384));
+    }
+
+    #[tokio::test]
+    async fn a_connect_that_is_never_looked_at_keeps_no_place_from_others() {
+        let (_network, pod, _stream, _client) = accepted().await;
+        let attachment = pod.attachment();
+        let to = SocketAddr::new(attachment.ip(), 81);
+        let listener = attachment.listen(to, 1).unwrap();
+        let mut ignored = Vec::new();
+        for _ in 0..3 {
+            let mut socket = TcpSocket::new(IpAddressFamily::Ipv4);
+            assert!(socket.connect(&pod, to).is_ok());
+            ignored.push(socket);
+        }
+        for _ in 0..3 {
+            let accepted = tokio::time::timeout(Duration::from_secs(20), listener.accept());
+            accepted.await.expect("each is driven by its task").unwrap();
+        }
+        assert!(
+            ignored.iter().all(|socket| matches!(socket.state, State::Connected(_) | State::Connecting(_)))
+        );
+        // One that is dropped waits no more.
+        let _queued = attachment.connect(to).await.unwrap();
+        let mut given_up = TcpSocket::new(IpAddressFamily::Ipv4);
+        assert!(given_up.connect(&pod, to).is_ok());
+        assert!(matches!(given_up.state, State::Connecting(_)));
+        drop(given_up);
+        pod.tasks().close();
+        pod.tasks().wait().await;
     }
 }

@@ -7,7 +7,7 @@ use crate::bindings::wasi::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
 use crate::bindings::wasi::sockets::tcp_create_socket;
 use crate::error::{SocketError, SocketResult, code_of_io};
 use crate::pod_network::NetworkHandle;
-use crate::tcp::{Operation, Options, TcpSocket};
+use crate::tcp::{Operation, OptionKind, Options, TcpSocket};
 use std::net::{Shutdown, SocketAddr};
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::poll::{DynPollable, subscribe};
@@ -46,8 +46,18 @@ impl View<'_> {
         Ok(())
     }
 
-    fn options(&mut self, this: &Socket) -> SocketResult<&mut Options> {
-        Ok(&mut self.table.get_mut(this)?.options)
+    fn options(&mut self, this: &Socket) -> SocketResult<&Options> {
+        Ok(&self.table.get(this)?.options)
+    }
+
+    fn set_option(
+        &mut self,
+        this: &Socket,
+        kind: OptionKind,
+        set: impl FnOnce(&mut Options),
+    ) -> SocketResult<()> {
+        self.table.get_mut(this)?.set_option(kind, set);
+        Ok(())
     }
 
     fn push_streams(
@@ -165,8 +175,7 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_keep_alive_enabled(&mut self, this: Socket, value: bool) -> SocketResult<()> {
-        self.options(&this)?.keep_alive_enabled = value;
-        Ok(())
+        self.set_option(&this, OptionKind::KeepAlive, |options| options.keep_alive_enabled = value)
     }
 
     fn keep_alive_idle_time(&mut self, this: Socket) -> SocketResult<u64> {
@@ -174,8 +183,8 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_keep_alive_idle_time(&mut self, this: Socket, value: u64) -> SocketResult<()> {
-        self.options(&this)?.keep_alive_idle_nanos = not_zero(value)?.min(MAX_KEEP_ALIVE_NANOS);
-        Ok(())
+        let value = not_zero(value)?.min(MAX_KEEP_ALIVE_NANOS);
+        self.set_option(&this, OptionKind::KeepAlive, |options| options.keep_alive_idle_nanos = value)
     }
 
     fn keep_alive_interval(&mut self, this: Socket) -> SocketResult<u64> {
@@ -183,8 +192,8 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_keep_alive_interval(&mut self, this: Socket, value: u64) -> SocketResult<()> {
-        self.options(&this)?.keep_alive_interval_nanos = not_zero(value)?.min(MAX_KEEP_ALIVE_NANOS);
-        Ok(())
+        let value = not_zero(value)?.min(MAX_KEEP_ALIVE_NANOS);
+        self.set_option(&this, OptionKind::KeepAlive, |options| options.keep_alive_interval_nanos = value)
     }
 
     fn keep_alive_count(&mut self, this: Socket) -> SocketResult<u32> {
@@ -192,8 +201,8 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_keep_alive_count(&mut self, this: Socket, value: u32) -> SocketResult<()> {
-        self.options(&this)?.keep_alive_count = not_zero(value)?.min(127);
-        Ok(())
+        let value = not_zero(value)?.min(127);
+        self.set_option(&this, OptionKind::KeepAlive, |options| options.keep_alive_count = value)
     }
 
     fn hop_limit(&mut self, this: Socket) -> SocketResult<u8> {
@@ -201,8 +210,8 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_hop_limit(&mut self, this: Socket, value: u8) -> SocketResult<()> {
-        self.options(&this)?.hop_limit = not_zero(value)?;
-        Ok(())
+        let value = not_zero(value)?;
+        self.set_option(&this, OptionKind::HopLimit, |options| options.hop_limit = value)
     }
 
     fn receive_buffer_size(&mut self, this: Socket) -> SocketResult<u64> {
@@ -210,8 +219,8 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_receive_buffer_size(&mut self, this: Socket, value: u64) -> SocketResult<()> {
-        self.options(&this)?.receive_buffer = not_zero(value)?;
-        Ok(())
+        let value = not_zero(value)?;
+        self.set_option(&this, OptionKind::ReceiveBuffer, |options| options.receive_buffer = value)
     }
 
     fn send_buffer_size(&mut self, this: Socket) -> SocketResult<u64> {
@@ -219,8 +228,8 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn set_send_buffer_size(&mut self, this: Socket, value: u64) -> SocketResult<()> {
-        self.options(&this)?.send_buffer = not_zero(value)?;
-        Ok(())
+        let value = not_zero(value)?;
+        self.set_option(&this, OptionKind::SendBuffer, |options| options.send_buffer = value)
     }
 
     fn subscribe(&mut self, this: Socket) -> wasmtime::Result<Resource<DynPollable>> {
