@@ -11,9 +11,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use runtime_net::{Attachment, SocketKind, Stream};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
@@ -34,9 +34,16 @@ pub struct HttpClient {
 #[derive(Debug)]
 struct Inner {
     attachment: Attachment,
-    idle: Mutex<Pool<SendRequest<WasiBody>>>,
+    idle: Mutex<Idle>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    pool: Pool<SendRequest<WasiBody>>,
+    /// Whether a task drops what has waited for long. There is one while anything waits.
+    reaped: bool,
 }
 
 impl Drop for Inner {
@@ -60,7 +67,7 @@ impl HttpClient {
 
     /// How many connections wait for another request.
     pub fn n_idle(&self) -> usize {
-        self.inner.idle().len()
+        self.inner.idle().pool.len()
     }
 
     /// Sends a request whose URI is absolute, and gives the response as soon as its headers are there.
@@ -81,7 +88,7 @@ impl HttpClient {
         let mut n_stale = 0;
         loop {
             let kept = if n_stale < MAX_STALE {
-                self.inner.idle().take(&to, |sender| sender.is_ready() && !sender.is_closed())
+                self.inner.idle().pool.take(&to, |sender| sender.is_ready() && !sender.is_closed())
             } else {
                 None
             };
@@ -152,25 +159,54 @@ impl HttpClient {
         Ok(sender)
     }
 
-    /// Puts the connection back once the response is read to its end, and closes it when nobody wants it for long.
+    /// Puts the connection back once the response is read to its end.
     fn keep(&self, to: Destination, mut sender: SendRequest<WasiBody>) {
         let client = Arc::downgrade(&self.inner);
         self.inner.tasks.spawn(async move {
-            if sender.ready().await.is_err() {
-                return;
-            }
-            let Some(id) = client.upgrade().and_then(|client| client.idle().put(&to, sender)) else { return };
-            sleep(IDLE).await;
-            if let Some(client) = client.upgrade() {
-                client.idle().expire(&to, id);
+            if sender.ready().await.is_ok()
+                && let Some(client) = client.upgrade()
+            {
+                client.put_back(&to, sender);
             }
         });
     }
 }
 
 impl Inner {
-    fn idle(&self) -> MutexGuard<'_, Pool<SendRequest<WasiBody>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_back(self: &Arc<Self>, to: &Destination, sender: SendRequest<WasiBody>) {
+        let mut idle = self.idle();
+        let now = Instant::now();
+        if idle.pool.put(to, sender, now) && !std::mem::replace(&mut idle.reaped, true) {
+            let (client, stop) = (Arc::downgrade(self), self.stop.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = reap(client, now + IDLE) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// Closes what nobody wanted for long. When to look again, while anything waits.
+    fn expire(&self) -> Option<Instant> {
+        let mut idle = self.idle();
+        let eldest = idle.pool.expire(IDLE, Instant::now());
+        idle.reaped = eldest.is_some();
+        eldest.map(|since| since + IDLE)
+    }
+}
+
+async fn reap(client: Weak<Inner>, mut at: Instant) {
+    loop {
+        sleep_until(at).await;
+        match client.upgrade().and_then(|client| client.expire()) {
+            Some(next) => at = next,
+            None => return,
+        }
     }
 }
 
@@ -183,6 +219,50 @@ fn origin_form(uri: &Uri) -> Uri {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::Empty;
+    use runtime_net::{AttachSpec, Network, NetworkConfig};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::sleep;
+
+    /// Answers each request of one connection.
+    async fn serve(mut stream: Stream) {
+        let mut head = Vec::new();
+        while stream.read_buf(&mut head).await.unwrap_or(0) > 0 {
+            if head.ends_with(b"\r\n\r\n") {
+                head.clear();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_over_a_kept_connection_leave_no_tasks_behind() {
+        let network = Network::new(NetworkConfig::default()).unwrap();
+        let pod = network.attach(AttachSpec::default()).unwrap();
+        let listener = pod.listen("0.0.0.0:80".parse().unwrap(), 8).unwrap();
+        let servers = TaskTracker::new();
+        let server = servers.spawn(async move { serve(listener.accept().await.unwrap()).await });
+        let client = HttpClient::new(pod.clone());
+        let n_tasks = async |wanted: usize| {
+            let all = async {
+                while client.inner.tasks.len() != wanted {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(IDLE / 2, all).await.unwrap_or_else(|_| panic!("{} tasks", client.inner.tasks.len()));
+        };
+        for _ in 0..20 {
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let request = Request::get(format!("http://{}/", pod.ip())).body(body).unwrap();
+            client.send(request, RequestOptions::default()).await.unwrap();
+            // The connection's own, and the one that looks after idle connections.
+            n_tasks(2).await;
+        }
+        assert_eq!(client.n_idle(), 1);
+        timeout(2 * IDLE, server).await.expect("an idle connection is closed in the end").unwrap();
+        assert_eq!(client.n_idle(), 0);
+        n_tasks(0).await;
+    }
 
     #[test]
     fn a_server_is_asked_for_a_path() {

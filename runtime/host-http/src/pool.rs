@@ -3,6 +3,8 @@
 //! The last one put back is the first taken, so that a burst's surplus grows old and goes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Idle connections kept for one destination.
 const MAX_PER_DESTINATION: usize = 32;
@@ -15,14 +17,14 @@ pub(crate) type Destination = (bool, String);
 /// What waits for reuse.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    idle: BTreeMap<Destination, Vec<(u64, T)>>,
+    /// Each since when, the eldest first.
+    idle: BTreeMap<Destination, Vec<(Instant, T)>>,
     n_idle: usize,
-    next_id: u64,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { idle: BTreeMap::new(), n_idle: 0, next_id: 0 }
+        Self { idle: BTreeMap::new(), n_idle: 0 }
     }
 }
 
@@ -44,34 +46,29 @@ impl<T> Pool<T> {
         found
     }
 
-    /// Keeps a connection under an id; `None` when there are enough.
-    pub(crate) fn put(&mut self, to: &Destination, connection: T) -> Option<u64> {
+    /// Keeps a connection, unless there are enough. Whether it is kept.
+    pub(crate) fn put(&mut self, to: &Destination, connection: T, now: Instant) -> bool {
         if self.n_idle >= MAX_IDLE {
-            return None;
+            return false;
         }
         let waiting = self.idle.entry(to.clone()).or_default();
         if waiting.len() >= MAX_PER_DESTINATION {
-            return None;
+            return false;
         }
-        self.next_id += 1;
         self.n_idle += 1;
-        waiting.push((self.next_id, connection));
-        Some(self.next_id)
+        waiting.push((now, connection));
+        true
     }
 
-    /// Drops the connection of an id if it was not taken meanwhile. Whether it was there.
-    pub(crate) fn expire(&mut self, to: &Destination, id: u64) -> bool {
-        let Some(waiting) = self.idle.get_mut(to) else { return false };
-        let before = waiting.len();
-        waiting.retain(|(other, _)| *other != id);
-        let expired = waiting.len() < before;
-        if expired {
-            self.n_idle -= 1;
+    /// Drops the connections that have waited for `longest`. Since when the eldest of the others does.
+    pub(crate) fn expire(&mut self, longest: Duration, now: Instant) -> Option<Instant> {
+        for waiting in self.idle.values_mut() {
+            let n_old = waiting.partition_point(|(since, _)| *since + longest <= now);
+            waiting.drain(..n_old);
+            self.n_idle -= n_old;
         }
-        if waiting.is_empty() {
-            self.idle.remove(to);
-        }
-        expired
+        self.idle.retain(|_, waiting| !waiting.is_empty());
+        self.idle.values().filter_map(|waiting| Some(waiting.first()?.0)).min()
     }
 
     /// How many wait.
@@ -92,7 +89,7 @@ mod tests {
     fn the_youngest_usable_connection_is_taken() {
         let mut pool = Pool::default();
         for connection in 1..=4 {
-            pool.put(&to("web"), connection).unwrap();
+            assert!(pool.put(&to("web"), connection, Instant::now()));
         }
         assert_eq!(pool.take(&to("web"), |connection| connection % 2 == 1), Some(3));
         assert_eq!(pool.len(), 2, "the dead one on the way is gone");
@@ -104,21 +101,28 @@ mod tests {
     #[test]
     fn there_is_a_bound_for_each_destination_and_for_all() {
         let mut pool = Pool::default();
-        let kept =
-            |pool: &mut Pool<()>, name: &str| (0..40).filter(|_| pool.put(&to(name), ()).is_some()).count();
+        let kept = |pool: &mut Pool<()>, name: &str| {
+            (0..40).filter(|_| pool.put(&to(name), (), Instant::now())).count()
+        };
         assert_eq!(kept(&mut pool, "0"), MAX_PER_DESTINATION);
         let all: usize = (1..20).map(|n| kept(&mut pool, &n.to_string())).sum();
         assert_eq!(all + MAX_PER_DESTINATION, MAX_IDLE);
     }
 
     #[test]
-    fn an_old_connection_goes_unless_it_was_taken() {
+    fn old_connections_go_unless_they_were_taken() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
         let mut pool = Pool::default();
-        let first = pool.put(&to("web"), "a").unwrap();
-        assert!(pool.expire(&to("web"), first));
-        assert!(!pool.expire(&to("web"), first));
-        let second = pool.put(&to("web"), "b").unwrap();
-        assert_eq!(pool.take(&to("web"), |_| true), Some("b"));
-        assert!(!pool.expire(&to("web"), second));
+        for (secs, name) in [(1, "web"), (2, "db"), (3, "web"), (4, "web")] {
+            assert!(pool.put(&to(name), secs, at(secs)));
+        }
+        let longest = Duration::from_secs(10);
+        assert_eq!(pool.expire(longest, at(10)), Some(at(1)), "none is old");
+        assert_eq!(pool.expire(longest, at(12)), Some(at(3)));
+        assert_eq!(pool.len(), 2);
+        assert_eq!(pool.take(&to("web"), |_| true), Some(4));
+        assert_eq!(pool.expire(longest, at(19)), None);
+        assert_eq!(pool.len(), 0);
     }
 }

@@ -8,6 +8,7 @@
 mod counters;
 mod gate;
 mod guest;
+mod opening;
 
 pub use counters::{Counters, Served};
 pub use gate::Gate;
@@ -23,6 +24,7 @@ use runtime_net::{Listener, NetError, Stream};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +43,7 @@ pub struct ServeConfig {
     pub queue_timeout: Duration,
     /// How long an instance may live.
     pub request_timeout: Duration,
-    /// How long a client may take for a request's headers.
+    /// How long a client may take to begin, for a request's headers, and over HTTP/2 to show that it is still there.
     pub header_timeout: Duration,
 }
 
@@ -116,6 +118,11 @@ pub async fn serve(
 async fn connection(stream: Stream, handler: Arc<Handler>, stop: CancellationToken) {
     let Ok(stream) = stream.adopt() else { return };
     let header_timeout = handler.header_timeout();
+    let opened = tokio::select! {
+        opened = timeout(header_timeout, opening::open(stream)) => opened,
+        () = stop.cancelled() => return,
+    };
+    let Ok(Ok(Some(stream))) = opened else { return };
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = handler.clone();
         async move { Ok::<Response<Reply>, Infallible>(handler.handle(request).await) }
@@ -127,7 +134,13 @@ async fn connection(stream: Stream, handler: Arc<Handler>, stop: CancellationTok
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_HEAD)
         .pipeline_flush(true);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(65_536).max_concurrent_streams(256);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(65_536)
+        .max_concurrent_streams(256)
+        .keep_alive_interval(header_timeout)
+        .keep_alive_timeout(header_timeout);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
