@@ -67,6 +67,8 @@ fn main() -> ExitCode {
     if let Command::CompileComponent = arguments.command {
         return runtime_engine::compile_stdin();
     }
+    // What is usual for a shell is little for a node. Where it cannot be raised, the network takes less.
+    let _as_it_was = rlimit::increase_nofile_limit(u64::MAX);
     let result = data_dir::home(arguments.home).and_then(|home| match arguments.command {
         Command::Serve(args) => serve::serve(args, &home).map(|()| 0),
         Command::Run(args) => run::run(args, &home),

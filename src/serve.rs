@@ -7,6 +7,7 @@
 mod first_objects;
 mod kubeconfig;
 mod names;
+mod node_address;
 mod objects;
 mod parts;
 mod sink;
@@ -70,7 +71,7 @@ pub(crate) struct ServeArgs {
     /// Keep objects in memory only
     #[arg(long)]
     in_memory: bool,
-    /// Where NodePorts listen
+    /// Where NodePorts listen: the node's address, or 0.0.0.0 for all of this machine's
     #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     node_address: IpAddr,
     /// The Node object's name
@@ -117,7 +118,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let images = guests::images(dir, &engine)?;
     let config = NodeConfig {
         host_path_roots: args.host_path_root,
-        address: args.node_address,
+        address: node_address::of_node(args.node_address),
         ..NodeConfig::new(&args.node_name, dir.join("node"))
     };
     let objects = Arc::new(objects::StoreObjects(registry.clone()));
