@@ -261,6 +261,7 @@ async fn a_connection_rests_only_so_long_and_one_with_a_watch_stays() {
 }
 
 /// An HTTP/2 connection of nobody, which ends only when the server ends it.
+#[expect(clippy::unwrap_used, reason = "a helper of tests; a panic is its answer")]
 async fn http2(
     api: &Api,
 ) -> (http2::SendRequest<Full<Bytes>>, impl Future<Output = hyper::Result<()>> + use<>) {

@@ -320,7 +320,7 @@ mod tests {
             "endpoints": [ending("10.244.0.2", true), ending("10.244.0.3", false)],
         });
         check(
-            &services.put_slice(serde_json::from_value(object).unwrap()),
+            &put_slice(&services, serde_json::from_value(object).unwrap()),
             expect![[r#"
             n/web Some(10.96.0.9)
             Tcp 80 None: 10.244.0.2:8080~ 10.244.0.3:8080!"#]],

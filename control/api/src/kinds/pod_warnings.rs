@@ -18,7 +18,6 @@ const NO_HOOK: &str = "not supported yet: use httpGet or sleep";
 /// Of a request that cannot be made.
 const NO_SCHEME: &str = "not supported yet: use HTTP";
 
-
 const OF_POD: &[Row] = &[
     row("hostNetwork", NO_EFFECT),
     row("hostPID", NO_EFFECT),
