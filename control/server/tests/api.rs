@@ -3,20 +3,13 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Api, config_map};
+use common::{Api, config_map, http2};
 use expect_test::{Expect, expect};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const WAIT: Duration = Duration::from_secs(20);
@@ -258,21 +251,6 @@ async fn a_connection_rests_only_so_long_and_one_with_a_watch_stays() {
     api.send("POST", MAPS, &config_map("a", "1")).await;
     assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
     api.stop().await;
-}
-
-/// An HTTP/2 connection of nobody, which ends only when the server ends it.
-#[expect(clippy::unwrap_used, reason = "a helper of tests; a panic is its answer")]
-async fn http2(
-    api: &Api,
-) -> (http2::SendRequest<Full<Bytes>>, impl Future<Output = hyper::Result<()>> + use<>) {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(api.pki.ca_pem().as_bytes()).unwrap()).unwrap();
-    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let address: SocketAddr = api.url("").trim_start_matches("https://").parse().unwrap();
-    let stream = TcpStream::connect(address).await.unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(address.ip().into(), stream).await.unwrap();
-    http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap()
 }
 
 #[tokio::test]

@@ -8,11 +8,19 @@ use control_registry::{Config, Registry};
 use control_server::{LogOpener, LogRequest, Pki, Server, ServerConfig};
 use control_store::{RingSize, Store, StoreOptions};
 use futures::StreamExt;
+use http_body_util::Full;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::{Certificate, Client, Identity, RequestBuilder};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -157,6 +165,20 @@ fn client(server: &Pki, of: Option<&Pki>) -> Client {
         builder = builder.identity(Identity::from_pem(format!("{key}{cert}").as_bytes()).unwrap());
     }
     builder.build().unwrap()
+}
+
+/// An HTTP/2 connection of nobody, which ends only when the server ends it.
+pub(crate) async fn http2(
+    api: &Api,
+) -> (SendRequest<Full<Bytes>>, impl Future<Output = hyper::Result<()>> + use<>) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(api.pki.ca_pem().as_bytes()).unwrap()).unwrap();
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let address: SocketAddr = api.url("").trim_start_matches("https://").parse().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(address.ip().into(), stream).await.unwrap();
+    hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap()
 }
 
 /// Tells what was asked for; stays, if it is to follow; panics for a container of that name.
