@@ -27,7 +27,7 @@ const BATCH: usize = 64;
 const BURST: u32 = 25;
 /// Seconds after which one more is written.
 const REFILL_SECS: i64 = 300;
-/// How many sources and objects are remembered.
+/// How many sources and objects, and how many events, are remembered; upstream remembers as many.
 const REMEMBERED: usize = 4096;
 
 /// Takes events to write. A clone is another handle of the same.
@@ -68,12 +68,46 @@ pub(crate) struct EventWriter {
     metrics: Arc<DriverMetrics>,
     /// (source, object) to how many may be written now, and since when that is counted.
     allowances: BTreeMap<(&'static str, String), (u32, Timestamp)>,
+    names: Names,
+}
+
+/// The names of the objects that count events.
+///
+/// As upstream's, a name ends with the time at which its event was first heard: a list, which is ordered by names, tells
+/// what happened to an object in its order, though times in events are whole seconds.
+#[derive(Debug, Default)]
+struct Names {
+    /// By a hash of all that makes two events the same.
+    known: BTreeMap<String, String>,
+    /// Nanoseconds since 1970 in the last name.
+    last: i128,
+}
+
+impl Names {
+    fn of(&mut self, heard: &Heard, now: Timestamp) -> String {
+        let event = &heard.event;
+        let regarding = &event.regarding;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (uid, field, object) = (text(&regarding.uid), text(&regarding.field_path), text(&regarding.name));
+        let parts = [&uid, &field, event.type_, &event.reason, &event.message, event.component, &heard.host];
+        let same = names::hex(&parts);
+        if let Some(known) = self.known.get(&same) {
+            return known.clone();
+        }
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.last = now.as_nanosecond().max(self.last + 1);
+        let name = names::bounded(&object, &format!("{:x}", self.last));
+        self.known.insert(same, name.clone());
+        name
+    }
 }
 
 pub(crate) fn channel(registry: Registry, metrics: Arc<DriverMetrics>) -> (EventRecorder, EventWriter) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let recorder = EventRecorder { queue: sender, metrics: Arc::clone(&metrics) };
-    (recorder, EventWriter { registry, queue, metrics, allowances: BTreeMap::new() })
+    (recorder, EventWriter { registry, queue, metrics, allowances: BTreeMap::new(), names: Names::default() })
 }
 
 /// The same thing, heard so many times.
@@ -97,7 +131,7 @@ impl EventWriter {
                     add(&self.metrics.dropped_events);
                     continue;
                 }
-                let name = name_of(&heard);
+                let name = self.names.of(&heard, now);
                 let same = counted.entry(name.clone()).or_insert(Counted { heard, name, count: 0 });
                 same.count += 1;
             }
@@ -125,16 +159,6 @@ impl EventWriter {
         *left = left.saturating_sub(1);
         allowed
     }
-}
-
-/// The name of the object that counts an event: computed, so that it is found again after a restart.
-fn name_of(heard: &Heard) -> String {
-    let event = &heard.event;
-    let regarding = &event.regarding;
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (uid, field) = (text(&regarding.uid), text(&regarding.field_path));
-    let parts = [&uid, &field, event.type_, &event.reason, &event.message, event.component, &heard.host];
-    names::bounded(&text(&regarding.name), &names::hex(&parts))
 }
 
 async fn write(registry: &Registry, counted: Counted, now: Timestamp) {
@@ -189,4 +213,35 @@ async fn write_one(
     });
     registry.create(row, Some(&namespace), event, &options).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ObjectReference;
+
+    fn heard(reason: &str) -> Heard {
+        let regarding = ObjectReference { name: Some("web".to_owned()), ..ObjectReference::default() };
+        let event = EventRecord {
+            regarding,
+            type_: "Normal",
+            reason: reason.to_owned(),
+            message: String::new(),
+            component: "kubelet",
+        };
+        Heard { event, host: String::new() }
+    }
+
+    #[test]
+    fn names_tell_in_which_order_events_were_heard() {
+        let mut names = Names::default();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let told = ["Scheduled", "Pulled", "Created", "Pulled"].map(|reason| names.of(&heard(reason), now));
+        assert_eq!(told[0], "web.18fae27693b40000");
+        assert!(told[0] < told[1] && told[1] < told[2], "{told:?}");
+        assert_eq!(told[1], told[3], "the same event is counted");
+        // A clock that is set back does not give a name twice.
+        let back = names.of(&heard("Started"), Timestamp::from_second(1_700_000_000).unwrap());
+        assert!(back > told[2], "{back}");
+    }
 }

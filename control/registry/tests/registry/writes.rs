@@ -1,8 +1,7 @@
 //! Create, update, patch.
 
 use crate::world::{World, by, deployment, dry_run, pod, refusal};
-use control_api::decode::FieldValidation;
-use control_registry::{DeleteOptions, ListOptions, PatchBody, PatchKind, WriteOptions};
+use control_registry::{DeleteOptions, ListOptions, PatchKind, WriteOptions};
 use expect_test::expect;
 use serde_json::{Value, json};
 
