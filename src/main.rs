@@ -34,7 +34,8 @@ enum Command {
     /// Run a Kubernetes API and its node
     #[command(
         after_help = "Examples:\n  wharf serve\n  wharf serve --listen 127.0.0.1:7443 --data-dir /tmp/wharf\n  \
-                            wharf serve --in-memory --log-format json"
+                            wharf serve --in-memory --log-format json\n\n\
+                            SIGTERM and Ctrl-C end pods within their grace, thirty seconds at most; a second signal ends at once."
     )]
     Serve(serve::ServeArgs),
     /// Run one pod in the foreground, without a server

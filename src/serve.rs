@@ -125,7 +125,8 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let node = Node::new(config, engine.clone(), network.clone(), images, objects)?;
     let handle = node.handle();
 
-    let server_config = ServerConfig::new(args.listen, pki.clone());
+    let mut server_config = ServerConfig::new(args.listen, pki.clone());
+    server_config.connections = server_config.connections.min(files_for_connections()?);
     let stopping = Arc::new(AtomicBool::new(false));
     let is_stopping = Arc::clone(&stopping);
     server_config.health.add("shutdown", move || match is_stopping.load(Ordering::Relaxed) {
@@ -190,6 +191,12 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
             "the {name} ended by itself, and wharf with it: the log above has the reason; start it again"
         ),
     }
+}
+
+/// A quarter of the files that this process may open: clients of the API leave the rest to pods, images and the store.
+fn files_for_connections() -> Result<usize> {
+    let (files, _) = rlimit::Resource::NOFILE.get().context("cannot read the limit of open files")?;
+    Ok(usize::try_from(files / 4).unwrap_or(usize::MAX).max(16))
 }
 
 /// The one line that tells a person, or a script, that all is up.

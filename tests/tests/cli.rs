@@ -71,6 +71,11 @@ fn folders_and_variables_are_given_and_read_only_holds() {
     assert!(tool(&["--dir", &mount], &["write", "/data/new", "x"]).status.success());
     assert!(!tool(&["--dir", &read_only], &["write", "/data/newer", "x"]).status.success());
     assert!(dir.path().join("new").exists() && !dir.path().join("newer").exists());
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    fs::write(dir.path().join("sub/file"), "deeper").unwrap();
+    let at = |workdir, file| text(&tool(&["--dir", &mount, "--workdir", workdir], &["cat", file]).stdout);
+    let seen = [at("/data", "file"), at("/data/sub", "file"), at("/data/sub", "/data/file")];
+    assert_eq!(seen, ["content", "deeper", "content"]);
     let env = text(&tool(&["--env", "COLOR=blue"], &["env"]).stdout);
     assert!(env.contains("COLOR=blue\n"), "{env}");
     assert!(!env.contains("WHARF_HOME"), "the guest sees the host's environment: {env}");

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use wasmtime_wasi::cli::{StdinStream, StdoutStream};
 
 use crate::{capability::Extensions, error::StartError, meter::Meter};
@@ -138,6 +138,16 @@ impl Folder {
     /// Leads to it as long as it is held.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// A folder below it. No link leads out, whoever made it.
+    pub(crate) fn beneath(&self, path: &Path) -> io::Result<Self> {
+        if path.as_os_str().is_empty() {
+            return Ok(self.clone());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        Ok(rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)?.into())
     }
 
     /// Its name now, for people to read.

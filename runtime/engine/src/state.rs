@@ -1,6 +1,6 @@
 //! What a guest's store holds, and the limits that WebAssembly's runtime asks about.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
@@ -13,7 +13,7 @@ use crate::{
     meter::{MemoryLimitReached, Meter},
     pool::Permit,
     pressure::Registered,
-    spec::GuestSpec,
+    spec::{GuestSpec, Mount},
 };
 
 /// Handles (files, sockets, streams, requests) that one guest may hold at once.
@@ -50,7 +50,8 @@ impl GuestState {
         if let Some(dir) = &spec.working_dir {
             builder.initial_cwd(dir);
         }
-        for mount in &spec.mounts {
+        let working = spec.working_dir.as_deref().and_then(|dir| working_mount(dir, &spec.mounts));
+        for mount in spec.mounts.iter().chain(&working) {
             let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             builder.preopened_dir(mount.host.path(), &mount.guest, perms).map_err(|source| {
                 StartError::Mount { host: mount.host.name(), guest: mount.guest.clone(), source }
@@ -69,6 +70,19 @@ impl GuestState {
             _permit: permit,
         })
     }
+}
+
+/// The working directory as a mount of its own, if it lies in another.
+///
+/// Guests' libraries do not ask for `initial-cwd`: they look a relative path up among the names of the folders they were
+/// given, where `.` stands for what no longer name leads to.
+fn working_mount(dir: &str, mounts: &[Mount]) -> Option<Mount> {
+    let below = |mount: &&Mount| Path::new(dir).strip_prefix(&mount.guest).is_ok();
+    let mount = mounts.iter().filter(below).max_by_key(|mount| mount.guest.len())?;
+    let rest = Path::new(dir).strip_prefix(&mount.guest).ok()?;
+    // One that is not there, or is no folder, is the guest's to find out.
+    let host = mount.host.beneath(rest).ok()?;
+    Some(Mount { host, guest: ".".to_owned(), read_only: mount.read_only })
 }
 
 impl fmt::Debug for GuestState {

@@ -123,7 +123,7 @@ fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut 
     let by = match ending {
         Ending::Gone => Some(now),
         Ending::Shutdown { kill_at } => Some(*kill_at),
-        _ => spec::deletion_timestamp(pod).or_else(|| Some(kill_time(state.ending_since?, spec::grace(pod)))),
+        _ => Some(end_of_grace(pod, state.ending_since.unwrap_or(now))),
     };
     let running =
         || state.containers.iter().enumerate().filter(|(_, container)| container.running().is_some());
@@ -156,6 +156,15 @@ fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut 
     if !runs {
         plan.push(Action::TearDown);
     }
+}
+
+/// When a pod that ends since then has had its grace: counted from its deletion, which is known to the second only, or
+/// from when the node heard of it, whichever is sooner.
+fn end_of_grace(pod: &Pod, since: Timestamp) -> Timestamp {
+    let counted = kill_time(since, spec::grace(pod));
+    // The fraction that the time in the object lacks is the pod's.
+    let deleted = spec::deletion_timestamp(pod).map(|at| kill_time(at, Duration::from_secs(1)));
+    deleted.map_or(counted, |deleted| deleted.min(counted))
 }
 
 /// Brings the pod on its way: volumes, sandbox, init containers one after the other, then all others.
