@@ -103,6 +103,11 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let data = DataDir::open(args.data_dir.as_deref().unwrap_or(home))?;
     let dir = data.path();
 
+    // The kernel takes its time for the pool's address space, and the disk for the files below: both at once.
+    let engine = {
+        let dir = dir.to_owned();
+        tokio::task::spawn_blocking(move || guests::engine(&dir, PoolSizes::from_machine()))
+    };
     let names = names::certificate_names(args.listen.ip(), &args.tls_san);
     let pki = Pki::load_or_create(&dir.join("pki"), Timestamp::now(), &names)?;
     let store = match args.in_memory {
@@ -112,7 +117,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let resources = Arc::new(Resources::built_in());
     let registry = Registry::new(resources, store.clone(), Config::default());
 
-    let engine = guests::engine(dir, PoolSizes::from_machine())?;
+    let engine = engine.await.context("setting up the engine")??;
     let network =
         Network::new(NetworkConfig { node_address: args.node_address, ..NetworkConfig::default() })?;
     let images = guests::images(dir, &engine)?;

@@ -4,6 +4,7 @@ use crate::options::WriteOptions;
 use crate::registry::Registry;
 use control_api::object::Key;
 use control_api::{ApiError, Reason, Resource};
+use futures::{future::try_join_all, try_join};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,10 +25,12 @@ impl Registry {
     /// Makes what is missing, and points Service `default/kubernetes` to where pods find the API. Where nothing is missing,
     /// it writes nothing and takes no lock that a write could wait for.
     pub async fn bootstrap(&self, api_server: SocketAddr) -> Result<(), ApiError> {
-        for name in NAMESPACES {
+        // What does not need each other is written together: it waits for the disk once.
+        try_join_all(NAMESPACES.map(|name| {
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-            self.ensure("", "v1", "namespaces", None, name, namespace).await?;
-        }
+            self.ensure("", "v1", "namespaces", None, name, namespace)
+        }))
+        .await?;
         let (ip, port) = (api_server.ip().to_string(), api_server.port());
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
@@ -40,7 +43,6 @@ impl Registry {
                 "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": port }],
             },
         });
-        self.ensure("", "v1", "services", Some("default"), "kubernetes", service).await?;
         let endpoints = json!({
             "apiVersion": "v1", "kind": "Endpoints",
             "metadata": {
@@ -52,7 +54,6 @@ impl Registry {
                 "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
             }],
         });
-        self.ensure("", "v1", "endpoints", Some("default"), "kubernetes", endpoints).await?;
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {
@@ -63,7 +64,12 @@ impl Registry {
             "endpoints": [{ "addresses": [ip], "conditions": { "ready": true } }],
             "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
         });
-        self.ensure("discovery.k8s.io", "v1", "endpointslices", Some("default"), "kubernetes", slice).await
+        try_join!(
+            self.ensure("", "v1", "services", Some("default"), "kubernetes", service),
+            self.ensure("", "v1", "endpoints", Some("default"), "kubernetes", endpoints),
+            self.ensure("discovery.k8s.io", "v1", "endpointslices", Some("default"), "kubernetes", slice),
+        )?;
+        Ok(())
     }
 
     /// Creates an object, or brings one that is there to what it should be.
