@@ -111,7 +111,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let names = names::certificate_names(args.listen.ip(), &args.tls_san);
     let pki = Pki::load_or_create(&dir.join("pki"), Timestamp::now(), &names)?;
     let store = match args.in_memory {
-        true => Store::in_memory()?,
+        true => Store::in_memory(),
         false => Store::open(&dir.join("store.redb"))?,
     };
     let resources = Arc::new(Resources::built_in());

@@ -32,7 +32,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_deleted_is_made_again() {
         let resources = Arc::new(Resources::built_in());
-        let registry = Registry::new(Arc::clone(&resources), Store::in_memory().unwrap(), Config::default());
+        let registry = Registry::new(Arc::clone(&resources), Store::in_memory(), Config::default());
         let api_server = "192.0.2.1:6443".parse().unwrap();
         registry.bootstrap(api_server).await.unwrap();
         let services = resources.by_plural("", "v1", "services").unwrap();

@@ -317,7 +317,7 @@ mod tests {
             }
         };
         let config = Config { clock: Arc::new(clock), ..Config::default() };
-        let registry = Registry::new(Arc::new(Resources::built_in()), Store::in_memory().unwrap(), config);
+        let registry = Registry::new(Arc::new(Resources::built_in()), Store::in_memory(), config);
         let driver = Driver::new(registry, DriverConfig::default());
         let (events, mut at_rest) = (driver.events(), driver.at_rest());
         let running = JoinSet::from_iter([driver.run(CancellationToken::new())]);

@@ -116,7 +116,8 @@ macro_rules! typed {
     ($json:expr, $variant:ident, $type:ty) => {{
         let mut object: $type = serde_json::from_slice($json)?;
         object.metadata.managed_fields = None;
-        Ok(Object::$variant(Arc::new(object)))
+        // Lists that were read have room to grow, a third of a pod's size; those of a copy have none.
+        Ok(Object::$variant(Arc::new(object.clone())))
     }};
 }
 

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = PathBuf::from(args.next().unwrap_or_else(|| "/tmp/wharf-api".to_owned()));
     let store = match args.next() {
         Some(file) => Store::open(&PathBuf::from(file))?,
-        None => Store::in_memory()?,
+        None => Store::in_memory(),
     };
     let registry = Registry::new(Arc::new(Resources::built_in()), store.clone(), Config::default());
     registry.bootstrap(listen).await?;

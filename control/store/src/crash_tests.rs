@@ -1,6 +1,6 @@
 //! Disks that lose what was not synced, and disks that fail.
 
-use crate::{CommitError, Store, StoreOptions, Write};
+use crate::{CommitError, Store, Write};
 use control_api::object::{Key, ResourceId};
 use redb::StorageBackend;
 use serde_json::json;
@@ -124,7 +124,7 @@ async fn a_power_cut_loses_nothing_acknowledged() {
         // Three lives of one disk, each ended by a power cut right after some acknowledged write.
         for life in 0..3 {
             let disk = Disk::holding(std::mem::take(&mut image));
-            let store = Store::with_backend(disk.clone(), StoreOptions::default()).unwrap();
+            let store = Store::with_backend(disk.clone()).unwrap();
             assert_eq!(contents(&store), acknowledged, "after {life} power cuts");
             for step in 0..random.usize(1..8) {
                 let name = format!("{life}-{step}");
@@ -144,14 +144,14 @@ async fn a_power_cut_loses_nothing_acknowledged() {
 #[tokio::test]
 async fn the_revision_survives_the_deletion_of_all_it_counted() {
     let disk = Disk::default();
-    let store = Store::with_backend(disk.clone(), StoreOptions::default()).unwrap();
+    let store = Store::with_backend(disk.clone()).unwrap();
     let expect = store.commit(create("a", "")).await.unwrap().revision;
     let delete = Write::Delete { key: key("a"), expect, last: json!({"metadata": {"name": "a"}}) };
     let deleted = store.commit(delete).await.unwrap().revision;
     assert_eq!(deleted, expect + 1);
 
     let image = disk.cut_power(&mut fastrand::Rng::with_seed(1));
-    let store = Store::with_backend(Disk::holding(image), StoreOptions::default()).unwrap();
+    let store = Store::with_backend(Disk::holding(image)).unwrap();
     assert_eq!(store.snapshot().revision(), deleted);
     assert_eq!(store.commit(create("a", "")).await.unwrap().revision, deleted + 1);
 }
@@ -160,7 +160,7 @@ async fn the_revision_survives_the_deletion_of_all_it_counted() {
 async fn after_a_disk_error_no_write_is_taken_and_nothing_is_shown_that_was_refused() {
     for operations in 0..12 {
         let disk = Disk::default();
-        let store = Store::with_backend(disk.clone(), StoreOptions::default()).unwrap();
+        let store = Store::with_backend(disk.clone()).unwrap();
         store.commit(create("before", "")).await.unwrap();
         let before = contents(&store);
 
@@ -180,7 +180,7 @@ async fn after_a_disk_error_no_write_is_taken_and_nothing_is_shown_that_was_refu
 
         // What a restart finds: all that was acknowledged; the refused write may be there or not.
         let image = disk.cut_power(&mut fastrand::Rng::with_seed(operations as u64));
-        let after = contents(&Store::with_backend(Disk::holding(image), StoreOptions::default()).unwrap());
+        let after = contents(&Store::with_backend(Disk::holding(image)).unwrap());
         assert!(acknowledged.iter().all(|(name, revision)| after.get(name) == Some(revision)), "{after:?}");
     }
 }

@@ -5,13 +5,11 @@
 
 use crate::error::StoreError;
 use crate::key::KeyBytes;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{FIRST_REVISION, Snapshot};
 use crate::stored::Stored;
 use bytes::Bytes;
 use imbl::OrdMap;
-use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
-};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,11 +21,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The format written here.
 const FORMAT: u64 = 1;
 
-/// The revision of an empty store. Not 0: clients take resourceVersion "0" for "any".
-const FIRST_REVISION: u64 = 1;
-
 /// Pages redb may keep in memory: writes walk a few; reads are served by us.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 2 << 20;
 
 /// An object's row after a write; none when it was removed.
 pub(crate) type Row = (KeyBytes, Option<Arc<Stored>>);
@@ -51,8 +46,9 @@ impl Disk {
         Ok((disk, snapshot))
     }
 
-    /// Opens what a backend holds; `path` is for messages.
-    pub(crate) fn with_backend(backend: impl StorageBackend) -> Result<(Self, Snapshot), StoreError> {
+    /// Opens what a backend holds.
+    #[cfg(test)]
+    pub(crate) fn with_backend(backend: impl redb::StorageBackend) -> Result<(Self, Snapshot), StoreError> {
         let path = Path::new("(memory)");
         let database = builder().create_with_backend(backend).map_err(|error| explain(path, error.into()))?;
         let disk = Self { database };

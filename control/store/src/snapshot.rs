@@ -8,6 +8,9 @@ use imbl::OrdMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// The revision of an empty store. Not 0: clients take resourceVersion "0" for "any".
+pub(crate) const FIRST_REVISION: u64 = 1;
+
 /// All objects as they were at one revision. Immutable; a clone shares everything.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -16,6 +19,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What a new store holds.
+    pub(crate) fn empty() -> Self {
+        Self { revision: FIRST_REVISION, objects: OrdMap::new() }
+    }
+
     /// The revision of the last write this snapshot contains.
     pub fn revision(&self) -> u64 {
         self.revision

@@ -8,8 +8,6 @@ use crate::stored::{Stored, Write};
 use crate::watch::Watch;
 use crate::writer::{self, Request};
 use control_api::object::ResourceId;
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,27 +78,27 @@ impl Store {
 
     /// As [`Store::open`], with options.
     pub fn open_with(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        Ok(Self::start(Disk::open(path)?, options))
+        let (disk, now) = Disk::open(path)?;
+        Ok(Self::start(Some(disk), now, options))
     }
 
     /// An empty store that forgets everything when it is closed.
-    pub fn in_memory() -> Result<Self, StoreError> {
+    pub fn in_memory() -> Self {
         Self::in_memory_with(StoreOptions::default())
     }
 
     /// As [`Store::in_memory`], with options.
-    pub fn in_memory_with(options: StoreOptions) -> Result<Self, StoreError> {
-        Self::with_backend(InMemoryBackend::new(), options)
+    pub fn in_memory_with(options: StoreOptions) -> Self {
+        Self::start(None, Snapshot::empty(), options)
     }
 
-    pub(crate) fn with_backend(
-        backend: impl StorageBackend,
-        options: StoreOptions,
-    ) -> Result<Self, StoreError> {
-        Ok(Self::start(Disk::with_backend(backend)?, options))
+    #[cfg(test)]
+    pub(crate) fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, StoreError> {
+        let (disk, now) = Disk::with_backend(backend)?;
+        Ok(Self::start(Some(disk), now, StoreOptions::default()))
     }
 
-    fn start((disk, now): (Disk, Snapshot), options: StoreOptions) -> Self {
+    fn start(disk: Option<Disk>, now: Snapshot, options: StoreOptions) -> Self {
         let revision = now.revision;
         let shared = Arc::new(Shared {
             state: Mutex::new(State { now, ring: Ring::new(options.ring, revision) }),

@@ -29,8 +29,9 @@ pub(crate) enum Request {
 /// A write's answer.
 pub(crate) type Outcome = Result<Arc<Stored>, CommitError>;
 
-/// Serves requests until told to close, or until nobody can send one any more.
-pub(crate) fn run(disk: Disk, shared: &Shared, mut requests: mpsc::Receiver<Request>) {
+/// Serves requests until told to close, or until nobody can send one any more. Without a disk, what is shown is all
+/// there is.
+pub(crate) fn run(disk: Option<Disk>, shared: &Shared, mut requests: mpsc::Receiver<Request>) {
     let mut failed = false;
     while let Some(first) = requests.blocking_recv() {
         let mut batch = Vec::new();
@@ -49,7 +50,7 @@ pub(crate) fn run(disk: Disk, shared: &Shared, mut requests: mpsc::Receiver<Requ
         if failed {
             answer(batch.into_iter().map(|(_, answer)| (answer, Err(CommitError::Closed))));
         } else if !batch.is_empty() {
-            failed = turn(&disk, shared, batch);
+            failed = turn(disk.as_ref(), shared, batch);
         }
         if failed || close.is_some() {
             shared.end();
@@ -65,14 +66,15 @@ pub(crate) fn run(disk: Disk, shared: &Shared, mut requests: mpsc::Receiver<Requ
 }
 
 /// One batch; returns whether the disk failed.
-fn turn(disk: &Disk, shared: &Shared, batch: Vec<(Box<Write>, oneshot::Sender<Outcome>)>) -> bool {
+fn turn(disk: Option<&Disk>, shared: &Shared, batch: Vec<(Box<Write>, oneshot::Sender<Outcome>)>) -> bool {
     let mut staged = Staged::new(shared.state().now.clone());
     let outcomes: Vec<_> = batch.into_iter().map(|(write, answer)| (answer, staged.apply(*write))).collect();
     if staged.rows.is_empty() {
         answer(outcomes);
         return false;
     }
-    if let Err(error) = disk.write(&staged.rows, staged.now.revision) {
+    let written = disk.map_or(Ok(()), |disk| disk.write(&staged.rows, staged.now.revision));
+    if let Err(error) = written {
         tracing::error!(error = %error, "the store's disk failed; no more writes are taken until a restart");
         let error: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
         answer(outcomes.into_iter().map(|(answer, _)| (answer, Err(CommitError::Io(Arc::clone(&error))))));

@@ -167,7 +167,7 @@ fn ack(line: &str) -> Option<(String, u64)> {
 
 #[tokio::test]
 async fn handles_are_shared() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let other = store.clone();
     other.commit(create("a")).await.unwrap();
     assert_eq!(names(&store), ["a"]);

@@ -24,7 +24,7 @@ async fn create(store: &Store, resource: &ResourceId, namespace: &str, name: &st
 }
 
 fn small(events: usize, bytes: usize) -> Store {
-    Store::in_memory_with(StoreOptions { ring: RingSize { events, bytes } }).unwrap()
+    Store::in_memory_with(StoreOptions { ring: RingSize { events, bytes } })
 }
 
 fn drain(watch: &mut Watch) -> Vec<String> {
@@ -37,7 +37,7 @@ fn drain(watch: &mut Watch) -> Vec<String> {
 
 #[tokio::test]
 async fn a_create_may_rest_on_the_state_of_another_object() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let (owner, child) = (key(&PODS, "default", "owner"), key(&PODS, "default", "child"));
     let given = |revision| Write::Create {
         key: child.clone(),
@@ -70,7 +70,7 @@ async fn events_of_everything_come_in_one_order() {
 
 #[tokio::test]
 async fn writes_name_the_state_they_rest_on() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let a = key(&PODS, "default", "a");
     let first =
         store.commit(Write::Create { key: a.clone(), object: object("a", 1), given: None }).await.unwrap();
@@ -95,7 +95,7 @@ async fn writes_name_the_state_they_rest_on() {
 
 #[tokio::test]
 async fn lists_are_ordered_and_go_on_after_a_key() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     for (namespace, name) in [("b", "a"), ("a", "b"), ("a-b", "x"), ("a", "a"), ("b", "c")] {
         create(&store, &PODS, namespace, name).await;
     }
@@ -122,7 +122,7 @@ async fn lists_are_ordered_and_go_on_after_a_key() {
 
 #[tokio::test]
 async fn a_watch_sees_its_own_resource_and_namespace_alone() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let start = create(&store, &PODS, "a", "old").await;
     let mut all = store.watch(&PODS, None, start).unwrap();
     let mut past = store.watch(&PODS, Some("a"), 1).unwrap();
@@ -136,7 +136,7 @@ async fn a_watch_sees_its_own_resource_and_namespace_alone() {
 
 #[tokio::test]
 async fn a_watch_is_woken_by_a_write() {
-    let store = Store::in_memory().unwrap();
+    let store = Store::in_memory();
     let mut watch = store.watch(&PODS, Some("a"), 1).unwrap();
     let (event, _) = tokio::join!(watch.next(), create(&store, &PODS, "a", "one"));
     let event = event.unwrap();
@@ -235,7 +235,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let store = Store::in_memory().unwrap();
+            let store = Store::in_memory();
             for step in &before {
                 take(&store, step).await;
             }

@@ -56,7 +56,7 @@ impl Session {
             seed: Some(7),
             ..Config::default()
         };
-        let registry = Registry::new(Arc::new(Resources::built_in()), Store::in_memory().unwrap(), config);
+        let registry = Registry::new(Arc::new(Resources::built_in()), Store::in_memory(), config);
         registry.bootstrap("10.0.0.1:6443".parse().unwrap()).await.unwrap();
         let config = DriverConfig { root_ca: "PEM".to_owned(), seed: Some(7), ..DriverConfig::default() };
         let driver = Driver::new(registry.clone(), config);

@@ -33,7 +33,7 @@ impl World {
 
     pub(crate) fn empty(events: usize) -> Self {
         let ring = RingSize { events, ..RingSize::default() };
-        Self::over(Store::in_memory_with(StoreOptions { ring }).unwrap())
+        Self::over(Store::in_memory_with(StoreOptions { ring }))
     }
 
     /// Another registry over the same store, with the same seed.

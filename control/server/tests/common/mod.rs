@@ -72,7 +72,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::load_or_create(dir.path(), jiff::Timestamp::now(), &[]).unwrap();
-        let store = Store::in_memory_with(options.store).unwrap();
+        let store = Store::in_memory_with(options.store);
         let registry = Registry::new(Arc::new(Resources::built_in()), store, Config::default());
         let listen = "127.0.0.1:0".parse().unwrap();
         registry.bootstrap("127.0.0.1:6443".parse().unwrap()).await.unwrap();
