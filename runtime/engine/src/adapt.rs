@@ -42,7 +42,7 @@ pub(crate) fn adapt(module: &[u8]) -> Result<Vec<u8>, LoadError> {
     encode().map_err(|error| LoadError::Invalid(format!("{error:#}")))
 }
 
-/// That it imports preview 1 alone and is a program.
+/// That it imports preview 1 alone, is a program, and lets WASI reach its memory.
 fn check(border: &Border) -> Result<(), LoadError> {
     let offered = border_of(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?.exports;
     let unmet: Vec<_> = border
@@ -54,17 +54,17 @@ fn check(border: &Border) -> Result<(), LoadError> {
     if !unmet.is_empty() {
         return Err(LoadError::UnmetImport(unmet));
     }
-    if border.exports.iter().any(|name| name == "_start") {
+    let exports = |name: &str| border.exports.iter().any(|export| export == name);
+    let why = if exports("_start") && border.memories.iter().any(|name| name == "memory") {
         return Ok(());
-    }
-    let what = if border.exports.iter().any(|name| name == "_initialize") {
-        "the core module is a library (it exports _initialize and no _start)"
+    } else if exports("_start") {
+        "the core module has no exported memory named \"memory\", which WASI reads and writes; export it, as (memory (export \"memory\") 1) does in text"
+    } else if exports("_initialize") {
+        "the core module is a library (it exports _initialize and no _start), so there is nothing to run; build a program, or a component"
     } else {
-        "the core module exports no _start"
+        "the core module exports no _start, so there is nothing to run; build a program, or a component"
     };
-    Err(LoadError::NotRunnable(format!(
-        "{what}, so there is nothing to run; build a program, or a component"
-    )))
+    Err(LoadError::NotRunnable(why.to_owned()))
 }
 
 /// The module with `proc_exit` imported from our interface, and the interface's description for the encoder.

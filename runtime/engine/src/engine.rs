@@ -162,7 +162,8 @@ impl Engine {
     /// The same content is compiled once, also when it is asked for by many at once; code compiled before, by this
     /// process or another, is taken from the cache.
     pub async fn load(&self, content: Bytes) -> Result<Arc<Image>, LoadError> {
-        let digest = Digest::of(&content);
+        let hashed = content.clone();
+        let digest = self.blocking(move || Digest::of(&hashed)).await;
         let slot = self.slot(digest);
         let mut held = slot.lock().await;
         if let Some(image) = held.upgrade() {

@@ -68,6 +68,26 @@ pub enum LoadError {
     Compiler(String),
 }
 
+/// Names in one line. A file may hold a hundred thousand, each as long as it likes, and what is told of it becomes part
+/// of a pod's status.
+pub(crate) fn few(names: &[impl AsRef<str>]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<_> = names.iter().take(MOST).map(|name| shortened(name.as_ref(), 120)).collect();
+    let rest = match names.len().saturating_sub(MOST) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    shown.join(", ") + &rest
+}
+
+/// The first `most` characters of a text.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// A guest could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -107,4 +127,16 @@ pub enum StartError {
     /// The engine is shutting down.
     #[error("the engine is shutting down")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_and_names_are_told_in_part() {
+        assert_eq!(few(&["a", "b"]), "a, b");
+        assert_eq!(few(&["a"; 10]), "a, a, a, a, a, a, a, a and 2 more");
+        assert_eq!(few(&["\u{fc}".repeat(200)]), "\u{fc}".repeat(120) + "..");
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     control::GuestControl,
     digest::Digest,
     engine::Engine,
-    error::{LoadError, StartError},
+    error::{LoadError, StartError, few},
     exit::Exit,
     guest::Guest,
     imports,
@@ -36,6 +36,29 @@ pub enum ImageKind {
     Command,
     /// Exports `wasi:http/incoming-handler`: it is instantiated for requests.
     HttpHandler,
+}
+
+impl ImageKind {
+    /// Of a component with these exports.
+    pub(crate) fn of(exports: &[String]) -> Result<Self, LoadError> {
+        let offers = |interface: &str| exports.iter().any(|name| name.starts_with(interface));
+        if offers("wasi:cli/run@0.2.") {
+            return Ok(Self::Command);
+        }
+        if offers("wasi:http/incoming-handler@0.2.") {
+            return Ok(Self::HttpHandler);
+        }
+        let why = if exports.is_empty() {
+            "the component exports nothing, so there is nothing to run: it is no program, or the end of its file is cut off"
+                .to_owned()
+        } else {
+            format!(
+                "the component is a library (it exports {}, and neither wasi:cli/run@0.2 nor wasi:http/incoming-handler@0.2), so there is nothing to run; build a program, or compose it into one (`wac plug`)",
+                few(exports)
+            )
+        };
+        Err(LoadError::NotRunnable(why))
+    }
 }
 
 /// A component, ready to be started.
@@ -79,7 +102,7 @@ impl Image {
         let ty = component.component_type();
         let exports: Vec<String> = ty.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
         let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
-        let kind = kind(&exports)?;
+        let kind = ImageKind::of(&exports)?;
         let (need, initial_memory) = need(&component, code.core_instances)?;
         if let Some(why) = engine.pool().refuse(need) {
             return Err(LoadError::TooMuch(why));
@@ -172,20 +195,6 @@ async fn run(command: CommandPre<GuestState>, mut store: Store<GuestState>, cont
         Ok(Ok(Err(()))) => Exit::Code(1),
         Ok(Err(error)) => Exit::of_error(&error, &control),
         Err(Killed) => control.exit_of_kill(),
-    }
-}
-
-fn kind(exports: &[String]) -> Result<ImageKind, LoadError> {
-    let offers = |interface: &str| exports.iter().any(|name| name.starts_with(interface));
-    if offers("wasi:cli/run@0.2.") {
-        Ok(ImageKind::Command)
-    } else if offers("wasi:http/incoming-handler@0.2.") {
-        Ok(ImageKind::HttpHandler)
-    } else {
-        let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-        Err(LoadError::NotRunnable(format!(
-            "the component exports {exports}, and neither wasi:cli/run@0.2 nor wasi:http/incoming-handler@0.2: there is nothing to run"
-        )))
     }
 }
 

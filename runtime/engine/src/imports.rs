@@ -5,7 +5,16 @@ use wasmtime::component::{
     types::{ComponentInstance, ComponentItem},
 };
 
-use crate::state::GuestState;
+use crate::{
+    error::{few, shortened},
+    state::GuestState,
+};
+
+/// What to do about a component of [`is_newer_wasi`].
+pub(crate) const NEWER_WASI: &str =
+    "it was built for a WASI newer than 0.2; build it for WASI 0.2 (the target wasm32-wasip2)";
+/// Unmet imports that are looked for; the search starts anew for each.
+const MOST_UNMET: usize = 64;
 
 /// Something a component imports that is not offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +31,14 @@ impl UnmetImport {
     }
 
     pub(crate) fn of_module(module: &str, name: &str) -> Self {
-        Self { name: format!("{module}.{name}"), remedy: module_remedy(module).to_owned() }
+        Self { name: format!("{module}.{name}"), remedy: module_remedy(module, name).to_owned() }
     }
 }
 
 /// All of them in one line.
 pub(crate) fn tell(imports: &[UnmetImport]) -> String {
     match imports {
-        [one] => format!("imports {}, which is not offered here: {}", one.name, one.remedy),
+        [one] => format!("imports {}, which is not offered here: {}", shortened(&one.name, 200), one.remedy),
         many => {
             let mut remedies: Vec<(&str, Vec<&str>)> = Vec::new();
             for import in many {
@@ -39,7 +48,7 @@ pub(crate) fn tell(imports: &[UnmetImport]) -> String {
                 }
             }
             let told: Vec<String> =
-                remedies.iter().map(|(remedy, names)| format!("{}: {remedy}", names.join(", "))).collect();
+                remedies.iter().map(|(remedy, names)| format!("{}: {remedy}", few(names))).collect();
             format!("imports {} that are not offered here: {}", many.len(), told.join("; "))
         }
     }
@@ -49,8 +58,8 @@ pub(crate) fn tell(imports: &[UnmetImport]) -> String {
 fn remedy(name: &str) -> &'static str {
     const COMPOSE: &str = "compose the component with one that exports it (`wac plug`), or leave it out";
     let version = name.split_once('@').map_or("", |(_, version)| version);
-    if name.starts_with("wasi:") && version.starts_with("0.3") {
-        return "it was built for WASI 0.3; build it for WASI 0.2 (the target wasm32-wasip2)";
+    if is_newer_wasi(name) {
+        return NEWER_WASI;
     }
     if name.starts_with("wasi:") && version.contains("-rc") {
         return "it was built for a preview of WASI 0.2; build it with a current toolchain";
@@ -65,14 +74,29 @@ fn remedy(name: &str) -> &'static str {
         .iter()
         .any(|known| name.starts_with(known))
     {
-        return "it was built for a version of WASI that is not 0.2; build it for wasm32-wasip2 with a current toolchain";
+        return if version.starts_with("0.2.") {
+            "it is not in the WASI 0.2 that is offered here; build it with a toolchain for an earlier release of WASI 0.2, or use a newer wharf"
+        } else {
+            "it was built for a version of WASI that is not 0.2; build it for wasm32-wasip2 with a current toolchain"
+        };
     }
     COMPOSE
 }
 
+/// Whether an interface is of a release of WASI after 0.2.
+pub(crate) fn is_newer_wasi(name: &str) -> bool {
+    let version = name.strip_prefix("wasi:").and_then(|name| name.split_once('@'));
+    let mut numbers = version.map_or("", |(_, version)| version).split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) > (0, 2),
+        _ => false,
+    }
+}
+
 /// What to do about a core module's import.
-fn module_remedy(module: &str) -> &'static str {
+fn module_remedy(module: &str, name: &str) -> &'static str {
     match module {
+        "env" if name == "memory" => "a program has a memory of its own; build it without --import-memory",
         "wasi_snapshot_preview1" => {
             "this function is not part of WASI preview 1; build without the extension that brings it"
         }
@@ -89,7 +113,7 @@ fn module_remedy(module: &str) -> &'static str {
     }
 }
 
-/// What of `component`'s imports `linker` lacks. To be asked when linking has failed.
+/// What of `component`'s imports `linker` lacks, as far as it is worth telling. To be asked when linking has failed.
 ///
 /// The linker tells one missing import at a time, so each is stubbed in a copy until it has no more to tell.
 pub(crate) fn unmet(linker: &Linker<GuestState>, component: &Component) -> Vec<UnmetImport> {
@@ -98,7 +122,9 @@ pub(crate) fn unmet(linker: &Linker<GuestState>, component: &Component) -> Vec<U
     let mut linker = linker.clone();
     linker.allow_shadowing(true);
     let mut unmet: Vec<UnmetImport> = Vec::new();
-    while let Err(error) = linker.instantiate_pre(component) {
+    while unmet.len() < MOST_UNMET
+        && let Err(error) = linker.instantiate_pre(component)
+    {
         let text = error.to_string();
         let name = text.split('`').nth(1).unwrap_or(&text);
         if unmet.iter().any(|known| known.name == name) {
@@ -153,7 +179,16 @@ mod tests {
             .into();
         expect!["imports wasi:keyvalue/store@0.2.0-draft, which is not offered here: compose the component with one that exports it (`wac plug`), or leave it out"]
             .assert_eq(&tell(&unmet[..1]));
-        expect!["imports 3 that are not offered here: wasi:keyvalue/store@0.2.0-draft, acme:db/query: compose the component with one that exports it (`wac plug`), or leave it out; wasi:cli/run@0.3.0: it was built for WASI 0.3; build it for WASI 0.2 (the target wasm32-wasip2)"]
+        expect!["imports 3 that are not offered here: wasi:keyvalue/store@0.2.0-draft, acme:db/query: compose the component with one that exports it (`wac plug`), or leave it out; wasi:cli/run@0.3.0: it was built for a WASI newer than 0.2; build it for WASI 0.2 (the target wasm32-wasip2)"]
             .assert_eq(&tell(&unmet));
+    }
+
+    #[test]
+    fn releases_of_wasi_after_02_are_known() {
+        let newer = ["wasi:cli/run@0.3.0", "wasi:http/handler@0.3.0-rc-2025", "wasi:cli/run@1.0.0"];
+        assert!(newer.into_iter().all(is_newer_wasi));
+        let others =
+            ["wasi:cli/run@0.2.99", "wasi:nn/tensor@0.2.0-rc", "wasi:cli/run", "acme:db/query@0.3.0"];
+        assert!(!others.into_iter().any(is_newer_wasi));
     }
 }

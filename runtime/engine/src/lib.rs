@@ -28,6 +28,7 @@ mod shape;
 mod spec;
 mod state;
 mod ticker;
+mod validate;
 
 pub use capability::{Capability, Extensions};
 pub use compile::{compile_stdin, read_content};

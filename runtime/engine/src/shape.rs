@@ -4,6 +4,9 @@ use wasmparser::{ComponentExternalKind, Encoding, ExternalKind, Parser, Payload}
 
 use crate::error::LoadError;
 
+/// The bytes of a binary's magic and version.
+pub(crate) const HEADER: usize = 8;
+
 /// What a WebAssembly file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -18,12 +21,14 @@ pub enum Shape {
 /// What `content` is, or why it cannot be an image.
 pub fn shape_of(content: &[u8]) -> Result<Shape, LoadError> {
     match content {
+        [0, b'a', b's', b'm', ..] if content.len() < HEADER => {
+            Err(LoadError::Invalid(format!("it is cut off within its header, after {} bytes", content.len())))
+        }
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Shape::Component),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Shape::Module),
-        [0, b'a', b's', b'm', rest @ ..] => Err(LoadError::Invalid(format!(
-            "its header {:02x?} is of no known version",
-            &rest[..rest.len().min(4)]
-        ))),
+        [0, b'a', b's', b'm', rest @ ..] => {
+            Err(LoadError::Invalid(format!("its header {:02x?} is of no known version", &rest[..4])))
+        }
         _ if is_wat(content) => Ok(Shape::Text),
         _ => Err(not_wasm(content)),
     }
@@ -78,8 +83,10 @@ fn not_wasm(content: &[u8]) -> LoadError {
 pub(crate) struct Border {
     /// A component's imports; a module's as `(module, name)`.
     pub(crate) imports: Vec<(String, String)>,
-    /// The exports.
+    /// The exports: a component's functions and instances, a module's functions.
     pub(crate) exports: Vec<String>,
+    /// The memories that a module exports.
+    pub(crate) memories: Vec<String>,
 }
 
 /// Reads the border of a binary component or module.
@@ -104,8 +111,10 @@ fn read_border(binary: &[u8]) -> wasmparser::Result<Border> {
             Payload::ExportSection(section) if depth == 1 => {
                 for export in section {
                     let export = export?;
-                    if export.kind == ExternalKind::Func {
-                        border.exports.push(export.name.to_owned());
+                    match export.kind {
+                        ExternalKind::Func => border.exports.push(export.name.to_owned()),
+                        ExternalKind::Memory => border.memories.push(export.name.to_owned()),
+                        _ => {}
                     }
                 }
             }
@@ -145,7 +154,14 @@ mod tests {
     fn wasm_is_known_by_its_header() {
         check(b"\0asm\x0d\0\x01\0", expect!["Component"]);
         check(b"\0asm\x01\0\0\0", expect!["Module"]);
-        check(b"\0asm\x09", expect!["not a valid WebAssembly file: its header [09] is of no known version"]);
+        check(
+            b"\0asm\x09\0\0\0",
+            expect!["not a valid WebAssembly file: its header [09, 00, 00, 00] is of no known version"],
+        );
+        check(
+            b"\0asm\x01\0",
+            expect!["not a valid WebAssembly file: it is cut off within its header, after 6 bytes"],
+        );
     }
 
     #[test]

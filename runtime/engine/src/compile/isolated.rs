@@ -14,12 +14,17 @@ use rlimit::Resource;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{PATIENCE, STACK_BYTES};
-use crate::{engine::compiler_config, error::LoadError};
+use crate::{
+    engine::compiler_config,
+    error::{LoadError, shortened},
+};
 
 /// The argument by which the program knows what it is started for.
 const ARGUMENT: &str = "compile-component";
 /// The child's exit code for a component that is not valid.
 const INVALID: u8 = 3;
+/// Characters of the child's complaint that are told.
+const MAX_COMPLAINT: usize = 2_000;
 /// The child's address space.
 const MEMORY_BYTES: u64 = 8 << 30;
 
@@ -43,7 +48,7 @@ pub(super) async fn compile(program: &Path, component: &[u8]) -> Result<Vec<u8>,
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let said = shortened(String::from_utf8_lossy(&output.stderr).trim(), MAX_COMPLAINT);
     Err(refused(output.status, said))
 }
 
