@@ -12,37 +12,40 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$here" # the toolchain is pinned by rust-toolchain.toml
 
 say() { printf 'guest target: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
+die() { # after the end of the log of what failed last, if there is one
+    if [ -s "$work/log" ]; then tail -40 "$work/log" >&2; fi
+    say "$*"
+    exit 1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 command -v rustc >/dev/null || die "rustc is not on PATH; install Rust first"
 sysroot=$(rustc --print sysroot)
 version=$(rustc --version | cut -d' ' -f2)
 
 works() { # a program can be linked for the target
-    ls "$sysroot/lib/rustlib/$target/lib/"libstd-*.rlib >/dev/null 2>&1 || return 1
-    local dir; dir=$(mktemp -d)
-    echo 'fn main() { println!("hello") }' >"$dir/hello.rs"
-    rustc --target "$target" -o "$dir/hello.wasm" "$dir/hello.rs" >"$dir/log" 2>&1
-    local code=$?
-    rm -rf "$dir"
-    return $code
+    ls "$sysroot/lib/rustlib/$target/lib/"libstd-*.rlib >"$work/log" 2>&1 || return 1
+    echo 'fn main() { println!("hello") }' >"$work/hello.rs"
+    rustc --target "$target" -o "$work/hello.wasm" "$work/hello.rs" >"$work/log" 2>&1
 }
 
 works && { say "$target: there already"; exit 0; }
 
 if command -v rustup >/dev/null; then
     say "asking rustup for $target"
-    timeout 120 rustup target add "$target" >/dev/null 2>&1 || say "rustup reaches no server; using Debian's packages"
-    works && { say "$target: added by rustup"; exit 0; }
+    if timeout 120 rustup target add "$target" >"$work/log" 2>&1; then
+        works && { say "$target: added by rustup"; exit 0; }
+    else
+        say "rustup did not bring it ($(tail -1 "$work/log")); using Debian's packages"
+    fi
 fi
 
 for tool in apt-get dpkg-deb; do
     command -v $tool >/dev/null || die "neither rustup nor $tool can bring $target. On a machine with network access run: rustup target add $target"
 done
 [ -w "$sysroot/lib/rustlib" ] || die "$sysroot/lib/rustlib is not writable by $(id -un); run this as the owner of the Rust toolchain"
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 
 # An apt of our own: the machine's Debian mirror, a newer suite, lists and packages in our folder.
 mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -v snapshot | head -1 | tr -d ' ') || true
@@ -53,7 +56,7 @@ for suite in trixie-backports sid; do echo "deb [signed-by=$keyring] $mirror $su
 apt=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::Lists=$work/lists"
     -o "Dir::Cache=$work/cache" -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User= -qq)
 say "reading the package lists of Debian's newer suites"
-apt-get "${apt[@]}" update >"$work/log" 2>&1 || { cat "$work/log" >&2; die "apt-get update failed"; }
+apt-get "${apt[@]}" update >"$work/log" 2>&1 || die "apt-get update failed"
 
 newest() { # PACKAGE [VERSION-PREFIX]
     apt-cache "${apt[@]}" madison "$1" | awk -F'|' -v p="${2:-}" '{gsub(/ /, "", $2)} index($2, p) == 1 {print $2; exit}'
@@ -64,7 +67,7 @@ libc=$(newest wasi-libc)
 [ -n "$libc" ] || die "Debian's newer suites have no wasi-libc"
 say "unpacking rust-src $src and wasi-libc $libc"
 (cd "$work" && apt-get "${apt[@]}" download "rust-src=$src" "wasi-libc=$libc" >"$work/log" 2>&1) ||
-    { cat "$work/log" >&2; die "the packages could not be downloaded"; }
+    die "the packages could not be downloaded"
 mkdir "$work/root"
 dpkg-deb --fsys-tarfile "$work"/rust-src_*.deb | tar -x -C "$work/root" --wildcards './usr/src/rustc-*/library'
 dpkg-deb -x "$work"/wasi-libc_*.deb "$work/root"
@@ -90,10 +93,10 @@ say "building the standard library for $target (about a minute)"
     RUSTFLAGS="-Cembed-bitcode=yes -Lnative=$libs" \
     cargo build --release --target "$target" -Zbuild-std=std,panic_abort >"$work/log" 2>&1) || true
 built="$work/target/$target/release/deps"
-ls "$built"/libstd-*.rlib >/dev/null 2>&1 || { tail -40 "$work/log" >&2; die "the standard library for $target did not build"; }
+ls "$built"/libstd-*.rlib >/dev/null 2>&1 || die "the standard library for $target did not build"
 dir="$sysroot/lib/rustlib/$target/lib"
 mkdir -p "$dir/self-contained"
 find "$built" -name 'lib*.rlib' ! -name 'libempty-*' -exec cp {} "$dir/" \;
 for file in crt1-command.o crt1-reactor.o libc.a; do cp "$libs/$file" "$dir/self-contained/"; done
-works || { rm -rf "$sysroot/lib/rustlib/$target"; die "a program for $target does not link; see $work/log"; }
+works || { rm -rf "$sysroot/lib/rustlib/$target"; die "a program for $target does not link"; }
 say "$target: ready"

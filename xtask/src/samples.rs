@@ -45,3 +45,42 @@ fn build_workspace(dir: &Path) -> Result<PathBuf> {
         .env("CARGO_TARGET_DIR", &target))?;
     Ok(target.join("wasm32-wasip2/release"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+    /// A program's folder for `PATH`, with stand-ins for the toolchain.
+    fn programs(dir: &Path, stand_ins: &[(&str, &str)]) {
+        for (name, script) in stand_ins {
+            let file = dir.join(name);
+            fs::write(&file, format!("#!/bin/bash\n{script}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for name in ["bash", "cut", "dirname", "ls", "mktemp", "rm", "tail"] {
+            let found = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name));
+            let found = found.iter().find(|file| file.exists()).unwrap();
+            std::os::unix::fs::symlink(found, dir.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_the_script_could_not_do_is_told_with_the_log_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let sysroot = dir.path().join("sysroot");
+        let libraries = sysroot.join("lib/rustlib/wasm32-wasip2/lib");
+        fs::create_dir_all(&libraries).unwrap();
+        fs::write(libraries.join("libstd-0.rlib"), "").unwrap();
+        let rustc = format!(
+            "case $1 in --print) echo {};; --version) echo rustc 1.0.0;; *) echo the linker is broken >&2; exit 1;; esac",
+            sysroot.display()
+        );
+        programs(dir.path(), &[("rustc", &rustc)]);
+        let script = root().join("xtask/guest-target.sh");
+        let output = Command::new("/bin/bash").arg(script).env("PATH", dir.path()).output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("the linker is broken\nguest target: neither rustup nor apt-get"), "{said}");
+    }
+}
