@@ -21,10 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Builds, starts, applies, calls; then waits for Ctrl-C, unless `once`.
 pub(crate) fn run_demo(once: bool) -> Result<()> {
-    // The whole workspace, as the checks build it: a package alone would have its dependencies compiled anew, as their
-    // features differ.
-    run(&mut command("cargo", "build --workspace --all-targets --locked"))?;
+    step("1 of 5: building wharf; the first time about ten minutes on two cores, most of it wasmtime");
+    // The whole workspace: a package alone would have its dependencies compiled anew, as their features differ.
+    run(&mut command("cargo", "build --workspace --locked"))?;
+    step("2 of 5: building the samples for WebAssembly; the first time a minute or two");
     let guests = samples::build()?;
+    step("3 of 5: loading them as images, a second or two each the first time");
     let kubectl = kubectl::find()?;
     let wharf = target_dir().join("debug/wharf");
     // A new world each time: the demo must not depend on what an earlier one left.
@@ -37,6 +39,7 @@ pub(crate) fn run_demo(once: bool) -> Result<()> {
             .args(["-t", guest.name])
             .env("WHARF_HOME", &data))?;
     }
+    step("4 of 5: starting the server, less than a second");
     let mut server = Server::start(&wharf, &data)?;
     let kubeconfig = data.join("kubeconfig");
     let kubectl = |words: &str| {
@@ -44,6 +47,7 @@ pub(crate) fn run_demo(once: bool) -> Result<()> {
         kubectl.env("KUBECONFIG", &kubeconfig);
         kubectl
     };
+    step("5 of 5: a Deployment of three pods behind a Service");
     run(&mut kubectl("apply -f samples/web/web.yaml"))?;
     run(&mut kubectl("rollout status deployment/web --timeout=60s"))?;
     run(&mut kubectl("get deployments,pods,services -o wide"))?;
@@ -67,8 +71,15 @@ pub(crate) fn run_demo(once: bool) -> Result<()> {
         kubeconfig.display()
     );
     // Ctrl-C reaches the server too, as it stands in our process group.
-    server.0.wait().context("waiting for the server")?;
-    Ok(())
+    match server.0.wait().context("waiting for the server")? {
+        status if status.success() => Ok(()),
+        status => bail!("the server ended with {status}"),
+    }
+}
+
+/// Says what comes next, and how long it takes.
+fn step(what: &str) {
+    println!("\n== {what}");
 }
 
 /// Removes what an earlier demo left, unless that one still runs.
@@ -101,7 +112,7 @@ fn answer(server: &mut Server) -> Result<String> {
     }
 }
 
-/// The server, ended when this goes.
+/// The server, ended when this goes, as a service manager would.
 struct Server(Child);
 
 impl Server {
@@ -137,9 +148,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        // One that has ended by itself needs no more; of the others nobody is left to be told.
+        if matches!(self.0.try_wait(), Ok(None)) {
+            drop(self.stop());
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod check;
 mod demo;
+mod interrupt;
 mod kubectl;
 mod layers;
 mod samples;
@@ -45,7 +46,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Check { only } => check::run_steps(only.as_deref()),
-        Task::Demo { once } => demo::run_demo(once),
+        Task::Demo { once } => interrupt::until_interrupted(|| demo::run_demo(once)),
         Task::Samples => {
             for guest in samples::build()? {
                 println!("{}", guest.file.display());
