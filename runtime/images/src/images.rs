@@ -84,11 +84,13 @@ impl Images {
 
     /// Compiles the content.
     async fn make(&self, reference: &str, digest: Digest) -> Result<Arc<Image>, ImageError> {
-        let damaged = || ImageError::Damaged { reference: reference.to_owned(), digest };
-        let content = self.store.read(&digest).map_err(|_gone| damaged())?;
-        if Digest::of(&content) != digest {
-            return Err(damaged());
-        }
+        let store = self.store.clone();
+        let read = move || store.read(&digest).ok().filter(|content| Digest::of(content) == digest);
+        // It may be hundreds of megabytes: no work for the caller's thread.
+        let content = self.engine.runtime().spawn_blocking(read).await;
+        let content = content
+            .expect("nothing in it panics, and nobody aborts it")
+            .ok_or_else(|| ImageError::Damaged { reference: reference.to_owned(), digest })?;
         let unusable = |source| ImageError::Unusable { reference: reference.to_owned(), source };
         self.engine.load(Bytes::from(content)).await.map_err(unusable)
     }
