@@ -1,6 +1,9 @@
 //! `wharf image`: the local images.
 
-use crate::guests;
+use crate::{
+    guests,
+    logging::{self, LogFormat},
+};
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use jiff::{Timestamp, Unit};
@@ -44,6 +47,7 @@ pub(crate) enum ImageCommand {
 
 /// Does it.
 pub(crate) fn image(command: ImageCommand, home: &Path) -> Result<()> {
+    logging::init_command(LogFormat::Text);
     match command {
         ImageCommand::Load { file, tag } => load(&file, &tag, home),
         ImageCommand::Ls { quiet } => list(quiet, home),

@@ -9,7 +9,10 @@ mod http;
 mod options;
 mod publish;
 
-use crate::{guests, logging};
+use crate::{
+    guests,
+    logging::{self, LogFormat},
+};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use options::{Dir, Published};
@@ -21,6 +24,7 @@ use runtime_host_pod::{PodIdentity, TERMINATION_INTERFACE, Termination};
 use runtime_host_sockets::PodNetwork;
 use runtime_images::ImageError;
 use runtime_net::{AttachSpec, Attachment, Network, NetworkConfig};
+use rustix::fs::{Access, access};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
@@ -68,6 +72,9 @@ pub(crate) struct RunArgs {
     /// Cores the guest may use, as 0.5 or 500m
     #[arg(long, value_name = "CORES", value_parser = options::cpu)]
     cpu: Option<u32>,
+    /// How our own warnings are written to stderr, beside what the guest writes there
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     /// The guest's working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -93,6 +100,7 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs it to its end, and gives the exit code. What went wrong has been told by then.
 pub(crate) fn run(args: RunArgs, home: &Path) -> Result<i32> {
+    logging::init_command(args.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = match runtime.block_on(run_pod(args, home)) {
         Ok(code) => code,
@@ -123,12 +131,16 @@ async fn run_pod(args: RunArgs, home: &Path) -> Result<i32, Failure> {
         (ImageKind::HttpHandler, []) => vec![DEFAULT_PORT],
         (_, ports) => ports.to_vec(),
     };
+    let pod = Pod::new(args, name, attachment)?;
+    if image.kind() == ImageKind::HttpHandler {
+        // What would keep each instance from being made is told now, and not with each request.
+        drop(image.store(pod.spec()).await.context("cannot start the guest")?);
+    }
     let mut forwarders = JoinSet::new();
     for published in &ports {
         let listener = publish::bind(*published).await?;
-        forwarders.spawn(publish::forward(listener, network.clone(), attachment.ip(), published.pod));
+        forwarders.spawn(publish::forward(listener, network.clone(), pod.attachment.ip(), published.pod));
     }
-    let pod = Pod::new(args, name, attachment)?;
     match image.kind() {
         ImageKind::Command => {
             let guest = image.start(pod.spec()).await.context("cannot start the guest")?;
@@ -227,7 +239,12 @@ impl Pod {
 }
 
 fn mount(dir: &Dir) -> Result<Mount> {
-    let host = Folder::open(&dir.host).with_context(|| {
+    let open = || {
+        // A folder can be opened that nothing can be reached in.
+        access(&dir.host, Access::EXEC_OK)?;
+        Folder::open(&dir.host)
+    };
+    let host = open().with_context(|| {
         format!("cannot start the guest: mounting {} at {}", dir.host.display(), dir.guest)
     })?;
     Ok(Mount { host, guest: dir.guest.clone(), read_only: dir.read_only })

@@ -87,7 +87,7 @@ pub(crate) struct ServeArgs {
 
 /// Serves until SIGTERM or Ctrl-C.
 pub(crate) fn serve(args: ServeArgs, home: &Path) -> Result<()> {
-    logging::init(args.log_format);
+    logging::init_server(args.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wharf").build()?;
     let served = runtime.block_on(run(args, home));
     // What still runs has been told to stop and did not; it must not keep the process.

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Output, Stdio},
 };
 use wharf_tests::{eventually, guest, signal, text, wharf, with_input};
@@ -120,6 +121,58 @@ fn what_cannot_be_run_is_told_in_one_line() {
         let said = text(&output.stderr);
         assert!(said.contains(expected), "{file}: {said}");
     }
+}
+
+#[test]
+fn what_keeps_a_handler_from_starting_is_told_before_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "no folder").unwrap();
+    let function = guest("function");
+    for wrong in [dir.path().join("nowhere"), file] {
+        let mount = format!("{}:/data", wrong.display());
+        let output = run(&["--dir", &mount, function.to_str().unwrap()]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(wrong.to_str().unwrap()), "{said}");
+    }
+    // One variable, given so often that no guest could take them all.
+    let given = ["--env", "BIG"].repeat(30);
+    let arguments: Vec<&str> = given.into_iter().chain([function.to_str().unwrap()]).collect();
+    let output = run(&arguments).env("BIG", "x".repeat(100_000)).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("cannot start the guest: arguments and environment are"), "{said}");
+}
+
+#[test]
+fn warnings_are_told_on_stderr_in_a_form_of_their_own() {
+    let home = tempfile::tempdir().unwrap();
+    let code = home.path().join("code");
+    fs::create_dir(&code).unwrap();
+    // Others could put code there.
+    fs::set_permissions(&code, fs::Permissions::from_mode(0o777)).unwrap();
+    let file = guest("preview1");
+    let said = |options: &[&str], level: &str| {
+        let arguments: Vec<&str> = options.iter().copied().chain([file.to_str().unwrap()]).collect();
+        let mut command = run(&arguments);
+        if !level.is_empty() {
+            command.env("RUST_LOG", level);
+        }
+        let output = command.env("WHARF_HOME", home.path()).output().unwrap();
+        assert_eq!(text(&output.stdout), "hello from preview 1\n");
+        text(&output.stderr)
+    };
+    let warning = said(&[], "");
+    assert!(
+        warning.starts_with("wharf: warning: runtime_engine::engine: compiled code is not kept"),
+        "{warning}"
+    );
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+    let json: serde_json::Value = serde_json::from_str(&said(&["--log-format", "json"], "")).unwrap();
+    assert_eq!(json["fields"]["message"], "compiled code is not kept");
+    assert_eq!(said(&[], "error"), "");
 }
 
 #[test]
