@@ -18,10 +18,12 @@ use std::{
 const WEB: &str = "127.0.0.1:30080";
 /// How long the Service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server that heard Ctrl-C may take to end by itself.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// Builds, starts, applies, calls; then waits for Ctrl-C, unless `once`.
 pub(crate) fn run_demo(once: bool) -> Result<()> {
-    step("1 of 5: building wharf; the first time about ten minutes on two cores, most of it wasmtime");
+    step("1 of 5: building wharf; the first time ten to fifteen minutes on two cores, most of it wasmtime");
     // The whole workspace: a package alone would have its dependencies compiled anew, as their features differ.
     run(&mut command("cargo", "build --workspace --locked"))?;
     step("2 of 5: building the samples for WebAssembly; the first time a minute or two");
@@ -147,10 +149,17 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::disallowed_methods, reason = "a person waits for the end, within a deadline")]
     fn drop(&mut self) {
-        // One that has ended by itself needs no more; of the others nobody is left to be told.
-        if matches!(self.0.try_wait(), Ok(None)) {
-            drop(self.stop());
+        let started = Instant::now();
+        // After Ctrl-C it is ending already, and a second signal would cut that short.
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if started.elapsed() > ENDING {
+                // How it ends then, nobody is left to be told.
+                drop(self.stop());
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
