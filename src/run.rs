@@ -205,7 +205,7 @@ impl Pod {
         Ok(Self {
             mounts: args.dirs.iter().map(mount).collect::<Result<_>>()?,
             identity: Arc::new(identity),
-            client: HttpClient::new(attachment.clone()),
+            client: HttpClient::new(attachment.clone(), Arc::default()),
             attachment,
             termination: Termination::new(),
             meter: Meter::new(args.memory, args.cpu),

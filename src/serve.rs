@@ -29,6 +29,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use parts::{Parts, Watchdog};
 use runtime_engine::PoolSizes;
+use runtime_host_http::Trust;
 use runtime_net::{Network, NetworkConfig};
 use runtime_node::{LogsError, Node, NodeConfig, NodeHandle};
 use std::{
@@ -124,6 +125,7 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     let config = NodeConfig {
         host_path_roots: args.host_path_root,
         address: node_address::of_node(args.node_address),
+        trust: Arc::new(Trust::with_cluster_authority(pki.ca_pem())?),
         ..NodeConfig::new(&args.node_name, dir.join("node"))
     };
     let objects = Arc::new(objects::StoreObjects(registry.clone()));

@@ -182,7 +182,7 @@ fn ours(runtime: &Runtime) -> (SocketAddr, CancellationToken, Network) {
     });
     assert!(problems.is_empty(), "{problems:?}");
     let listener = pod.listen("0.0.0.0:8080".parse().expect("an address"), 128).expect("free");
-    let client = HttpClient::new(pod.clone());
+    let client = HttpClient::new(pod.clone(), Arc::default());
     let template = move || {
         let mut spec = GuestSpec { memory_bytes: Some(64 << 20), ..GuestSpec::default() };
         spec.extensions.insert(PodNetwork::new(pod.clone()));

@@ -3,7 +3,7 @@
 use crate::body::TimedBody;
 use crate::error::{of_connect, of_exchange, of_name};
 use crate::pool::{Destination, Pool};
-use crate::tls;
+use crate::tls::{Side, Trust};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -34,6 +34,7 @@ pub struct HttpClient {
 #[derive(Debug)]
 struct Inner {
     attachment: Attachment,
+    trust: Arc<Trust>,
     idle: Mutex<Idle>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -54,10 +55,11 @@ impl Drop for Inner {
 
 impl HttpClient {
     /// The client of a pod.
-    pub fn new(attachment: Attachment) -> Self {
+    pub fn new(attachment: Attachment, trust: Arc<Trust>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 attachment,
+                trust,
                 idle: Mutex::default(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -120,22 +122,25 @@ impl HttpClient {
     }
 
     async fn connect(&self, host: &str, port: u16, tls: bool) -> Result<SendRequest<WasiBody>, Error> {
-        let stream = self.connect_to_any(host, port).await?;
+        let (stream, side) = self.connect_to_any(host, port).await?;
         if tls {
-            self.handshake(tls::connect(host, stream).await?).await
+            self.handshake(self.inner.trust.connect(host, side, stream).await?).await
         } else {
             self.handshake(stream).await
         }
     }
 
     /// The first of the name's addresses that takes the connection; else the failure of the last.
-    async fn connect_to_any(&self, host: &str, port: u16) -> Result<Stream, Error> {
+    async fn connect_to_any(&self, host: &str, port: u16) -> Result<(Stream, Side), Error> {
         let attachment = &self.inner.attachment;
         let addresses = attachment.resolve(host).await.map_err(|error| of_name(&error))?;
         let mut failure = Error::DestinationNotFound;
         for ip in addresses {
             match attachment.connect_as(SocketAddr::new(ip, port), SocketKind::OutboundHttp).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    let side = if attachment.is_inside(ip) { Side::Inside } else { Side::Outside };
+                    return Ok((stream, side));
+                }
                 Err(error) => failure = of_connect(&error),
             }
         }
@@ -242,7 +247,7 @@ mod tests {
         let listener = pod.listen("0.0.0.0:80".parse().unwrap(), 8).unwrap();
         let servers = TaskTracker::new();
         let server = servers.spawn(async move { serve(listener.accept().await.unwrap()).await });
-        let client = HttpClient::new(pod.clone());
+        let client = HttpClient::new(pod.clone(), Arc::default());
         let settled = async |n_idle: usize, n_tasks: usize| {
             let now = || (client.n_idle(), client.inner.tasks.len());
             let waiting = async {

@@ -17,6 +17,7 @@ mod tls;
 pub use client::HttpClient;
 pub use outgoing::PodHttp;
 pub use serve::{Counters, Gate, GuestTemplate, ServeConfig, ServeError, Served, serve};
+pub use tls::Trust;
 
 use runtime_engine::{Capability, GuestState};
 use wasmtime::component::Linker;

@@ -74,7 +74,7 @@ impl World {
         let stderr = MemoryOutputPipe::new(1 << 20);
         let gate = Arc::new(Gate::new(config, Some(limit), image.initial_memory()));
         let shared = Meter::new(Some(limit), None);
-        let client = HttpClient::new(pod.clone());
+        let client = HttpClient::new(pod.clone(), Arc::default());
         let template: GuestTemplate = Arc::new({
             let (pod, stderr) = (pod.clone(), stderr.clone());
             move || {

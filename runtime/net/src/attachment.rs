@@ -150,6 +150,11 @@ impl Attachment {
         network.resolve(&self.pod, name).await
     }
 
+    /// Whether an address belongs to the virtual network: to a pod or a Service, there or not.
+    pub fn is_inside(&self, ip: IpAddr) -> bool {
+        self.pod.network().is_ok_and(|network| network.is_inside(ip))
+    }
+
     /// The TCP addresses where the pod listens, in the order of the ports.
     pub fn listening(&self) -> Vec<SocketAddr> {
         lock(&self.pod.tcp)

@@ -309,6 +309,11 @@ impl Network {
         self.inner.config.service_cidr
     }
 
+    pub(crate) fn is_inside(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.pod_cidr().contains(ip) || self.service_cidr().contains(ip)
+    }
+
     pub(crate) fn egress(&self) -> &EgressPolicy {
         &self.inner.config.egress
     }

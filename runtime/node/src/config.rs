@@ -1,6 +1,7 @@
 //! What the operator decides about a node.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use runtime_host_http::Trust;
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 /// What the operator decides about a node.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct NodeConfig {
     pub address: IpAddr,
     /// The cluster's DNS domain.
     pub cluster_domain: String,
+    /// Whom guests' outgoing HTTPS trusts; by default the host's root certificates alone.
+    pub trust: Arc<Trust>,
     /// Labels for the Node object are its registrar's; these facts of the machine are reported in `nodeInfo`.
     pub machine: Machine,
     /// A log file is put aside when it is larger, in bytes.
@@ -91,6 +94,7 @@ impl NodeConfig {
             host_path_roots: Vec::new(),
             address: IpAddr::from([127, 0, 0, 1]),
             cluster_domain: "cluster.local".to_owned(),
+            trust: Arc::default(),
             machine: Machine::read(),
             log_max_bytes: 10 << 20,
             log_max_files: 5,

@@ -215,7 +215,7 @@ pub(crate) async fn start(
         shared: is_service.then(|| Meter::new(memory_bytes, cpu_millis)),
         sink: Arc::clone(&sink),
         attachment: attachment.clone(),
-        http: entry.http(&attachment),
+        http: entry.http(&attachment, &inner.config.trust),
         identity: Arc::new(identity(pod, container, &attachment)),
         termination: termination.clone(),
     };

@@ -17,7 +17,7 @@ use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
 use runtime_engine::Engine;
-use runtime_host_http::HttpClient;
+use runtime_host_http::{HttpClient, Trust};
 use runtime_images::Images;
 use runtime_net::{Attachment, Network};
 use tokio::sync::{Notify, mpsc};
@@ -119,8 +119,9 @@ impl PodEntry {
 
 impl PodEntry {
     /// The pod's HTTP client, shared by its containers.
-    pub(crate) fn http(&self, attachment: &Attachment) -> HttpClient {
-        self.lock().http.get_or_insert_with(|| HttpClient::new(attachment.clone())).clone()
+    pub(crate) fn http(&self, attachment: &Attachment, trust: &Arc<Trust>) -> HttpClient {
+        let client = || HttpClient::new(attachment.clone(), Arc::clone(trust));
+        self.lock().http.get_or_insert_with(client).clone()
     }
 }
 
