@@ -64,6 +64,7 @@ pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
                 "finished" => state.ending = Some(Ending::Finished),
                 "finished-20" => state.end(Ending::Finished, before(20)),
                 "late" => state.ending = Some(Ending::DeadlineExceeded),
+                "evicted" => state.end(Ending::Evicted("full".to_owned()), now),
                 "gone" => state.ending = Some(Ending::Gone),
                 "torn" => state.torn_down = true,
                 _ => panic!("{word}"),

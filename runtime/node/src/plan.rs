@@ -16,6 +16,9 @@ use crate::{
     state::{ContainerState, Ending, PodState, Run, Step},
 };
 
+/// What an evicted pod gets to end in, whatever its own grace: it takes what others need.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -123,6 +126,7 @@ fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut 
     let by = match ending {
         Ending::Gone => Some(now),
         Ending::Shutdown { kill_at } => Some(*kill_at),
+        Ending::Evicted(_) => Some(kill_time(state.ending_since.unwrap_or(now), EVICTION_GRACE)),
         _ => Some(end_of_grace(pod, state.ending_since.unwrap_or(now))),
     };
     let running =
@@ -490,6 +494,17 @@ mod tests {
         assert_eq!(plan.actions, [Action::Start(0)]);
         let again = plan.look_again.unwrap();
         assert_eq!(plan_pod(&pod, &state, again).actions, [Action::MountVolumes, Action::Start(0)]);
+    }
+
+    #[test]
+    fn an_evicted_pod_has_a_second_whatever_its_grace() {
+        check(
+            "Always a",
+            "a:run evicted",
+            expect![[r#"Stop { container: 0, grace: 1s, message: "Stopping container a" }"#]],
+        );
+        check("Always a", "a:stop20 evicted", expect!["KillBy(0, 1970-01-01T00:16:41Z)"]);
+        check("Always a", "a:exit0 evicted", expect!["TearDown"]);
     }
 
     #[test]
