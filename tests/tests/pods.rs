@@ -166,6 +166,34 @@ fn volumes_hold_configmaps_and_secrets_and_follow_their_changes() {
 }
 
 #[test]
+fn a_pod_whose_volume_holds_more_than_it_may_is_evicted() {
+    let cluster = Cluster::with_images(&["tool"]);
+    let manifest = |name: &str, bytes: &str| {
+        tool(
+            name,
+            &format!("[fill, /scratch/file, '{bytes}']"),
+            "    volumeMounts: [{name: scratch, mountPath: /scratch}]",
+            "  volumes: [{name: scratch, emptyDir: {sizeLimit: 1Mi}}]",
+        )
+    };
+    cluster.apply(&manifest("within", "1000000"));
+    cluster.apply(&manifest("beyond", "2000000"));
+    let pod = cluster.wait_phase("beyond", "Failed");
+    let message = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". ";
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    assert_eq!(pod["status"]["message"], message);
+    assert_eq!(state(&pod)["terminated"]["exitCode"], 137);
+    let event = cluster.wait(
+        "events --field-selector involvedObject.name=beyond,reason=Evicted",
+        "the event",
+        |events| events["items"][0].is_object(),
+    );
+    assert_eq!(event["items"][0]["type"], "Warning");
+    assert_eq!(event["items"][0]["message"], message);
+    assert_eq!(cluster.get("pod within")["status"]["phase"], "Running");
+}
+
+#[test]
 fn a_container_over_its_memory_limit_is_oom_killed() {
     let cluster = Cluster::with_images(&["tool"]);
     cluster.apply(&tool("hog", "[hog]", "    resources: {limits: {memory: 16Mi}}", ""));

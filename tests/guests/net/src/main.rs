@@ -22,6 +22,7 @@ fn main() -> Outcome {
         ["fail", addresses @ ..] => fail(addresses),
         ["hoard", address] => hoard(address),
         ["hold", address] => hold(address),
+        ["pour-on", address] => pour_on(address),
         ["udp-serve", address, count] => udp_serve(address, count.parse()?),
         ["udp-ask", address, text] => udp_ask(address, text),
         ["options", address] => options(address),
@@ -128,6 +129,19 @@ fn hold(address: &str) -> Outcome {
         Err(error) => println!("{error}"),
     }
     Ok(())
+}
+
+/// Sends without end, and says how the other side ended.
+fn pour_on(address: &str) -> Outcome {
+    let mut stream = TcpStream::connect(address)?;
+    println!("connected");
+    let chunk = [1; 10_000];
+    loop {
+        if let Err(error) = stream.write_all(&chunk) {
+            println!("ended: {:?}", error.kind());
+            return Ok(());
+        }
+    }
 }
 
 fn udp_serve(address: &str, count: usize) -> Outcome {

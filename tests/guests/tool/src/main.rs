@@ -30,6 +30,7 @@ fn main() -> Outcome {
         ["hog"] => hog(),
         ["flood"] => flood(),
         ["sockets"] => sockets(),
+        ["fill", file, bytes] => fill(file, bytes.parse()?),
         // Looks around
         ["echo", rest @ ..] => {
             println!("{}", rest.join(" "));
@@ -141,6 +142,15 @@ fn sockets() -> Outcome {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Writes a file of that size, and stays.
+fn fill(file: &str, bytes: usize) -> Outcome {
+    std::fs::write(file, vec![b'x'; bytes])?;
+    println!("filled");
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
     }
 }
 
