@@ -35,7 +35,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  wharf serve\n  wharf serve --listen 127.0.0.1:7443 --data-dir /tmp/wharf\n  \
                             wharf serve --in-memory --log-format json\n\n\
-                            SIGTERM and Ctrl-C end pods within their grace, thirty seconds at most; a second signal ends at once."
+                            SIGTERM and Ctrl-C end pods within their grace, and what ended for good is kept; a second signal ends at once."
     )]
     Serve(serve::ServeArgs),
     /// Run one pod in the foreground, without a server

@@ -26,7 +26,7 @@ use control_registry::{Config, Registry};
 use control_server::{LogError, LogOpener, Pki, Server, ServerConfig};
 use control_store::Store;
 use futures::StreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parts::{Parts, Watchdog};
 use runtime_engine::PoolSizes;
 use runtime_host_http::Trust;
@@ -45,12 +45,13 @@ use std::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    time::timeout,
 };
 
 /// Events and reports that may wait between the control plane and the node.
 const QUEUE: usize = 1024;
-/// What pods get to end in when the whole process is to end; the same as a pod's own default.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// What writing the last statuses and closing the rest may take, once the pods have ended.
+const CLOSING: Duration = Duration::from_secs(30);
 /// What the other parts get to end in when one has ended by itself.
 const DEAD_GRACE: Duration = Duration::from_secs(10);
 
@@ -81,6 +82,9 @@ pub(crate) struct ServeArgs {
     /// A folder of this machine that pods may mount by hostPath; may be given several times
     #[arg(long, value_name = "DIR")]
     host_path_root: Vec<PathBuf>,
+    /// How long pods may take to end after SIGTERM, as 30s or 5m [default: each the whole of its grace]
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    shutdown_grace_period: Option<Duration>,
     /// The form of log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -174,20 +178,27 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
     announce(&kubeconfig, reachable(address));
 
     let (dead, grace) = tokio::select! {
-        () = stop_signal.wait() => (None, SHUTDOWN_GRACE),
-        name = watchdog.bark() => (Some(name), Duration::ZERO),
+        () = stop_signal.wait() => (None, args.shutdown_grace_period),
+        name = watchdog.bark() => (Some(name), Some(Duration::ZERO)),
     };
     stopping.store(true, Ordering::Relaxed);
-    tracing::info!("stopping: pods have {grace:?}; a second signal ends at once");
+    let limit = grace.map(|grace| format!(", and all within {grace:?}")).unwrap_or_default();
+    tracing::info!("stopping: pods end within their grace{limit}; a second signal ends at once");
     let ended = async {
         handle.shutdown(grace).await;
-        for parts in [&controllers, &nodes, &reports, &servers] {
-            parts.end().await;
-        }
-        store.close().await;
+        let closed = async {
+            for parts in [&controllers, &nodes, &reports, &servers] {
+                parts.end().await;
+            }
+            store.close().await;
+        };
+        timeout(CLOSING, closed).await
     };
     tokio::select! {
-        () = ended => tracing::info!("stopped"),
+        closed = ended => {
+            closed.context("the pods have ended, but not all that they had to tell could be written")?;
+            tracing::info!("stopped");
+        }
         () = stop_signal.wait() => bail!("stopped by a second signal, before everything had ended"),
         // What a dead part held may be waited for in vain.
         () = tokio::time::sleep(DEAD_GRACE), if dead.is_some() => tracing::warn!("stopped in the middle"),
@@ -204,6 +215,12 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
 fn files_for_connections() -> Result<usize> {
     let (files, _) = rlimit::Resource::NOFILE.get().context("cannot read the limit of open files")?;
     Ok(usize::try_from(files / 4).unwrap_or(usize::MAX).max(16))
+}
+
+/// A length of time as `30s` or `1m30s`.
+fn period(text: &str) -> Result<Duration, String> {
+    let period: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    period.try_into().map_err(|_negative| "it cannot be negative".to_owned())
 }
 
 /// The one line that tells a person, or a script, that all is up.
@@ -280,4 +297,18 @@ fn log_opener(node: NodeHandle) -> LogOpener {
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_is_written_with_units() {
+        let secs = |text| period(text).ok().map(|period| period.as_secs());
+        assert_eq!(
+            ["30s", "5m", "1m30s", "1h 5m", "0s", "-5s", "30", "soon"].map(secs),
+            [Some(30), Some(300), Some(90), Some(3900), Some(0), None, None, None]
+        );
+    }
 }

@@ -113,11 +113,7 @@ impl Sink {
         status: &Value,
     ) -> Result<(), ApiError> {
         let pods = self.resource("", "v1", "pods");
-        let merge = |old: &Value| {
-            let mut new = status.clone();
-            add_conditions(&mut new, foreign_conditions(old));
-            new
-        };
+        let merge = |old: &Value| merge_pod_status(status.clone(), old);
         self.replace_status(&pods, Some(namespace), name, Some(uid), merge).await
     }
 
@@ -239,6 +235,23 @@ fn options() -> WriteOptions {
     WriteOptions { manager: "kubelet".to_owned(), ..WriteOptions::default() }
 }
 
+/// What the node says of a pod, with what others have said of it. A phase in which a pod ends is not left, though the
+/// node may have said so before it heard of that.
+fn merge_pod_status(mut new: Value, old: &Value) -> Value {
+    add_conditions(&mut new, foreign_conditions(old));
+    let has_ended = matches!(old["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if let Some(fields) = new.as_object_mut()
+        && has_ended
+        && fields.get("phase") != old.get("phase")
+    {
+        for field in ["phase", "reason", "message"] {
+            fields.remove(field);
+            fields.extend(old.get(field).map(|value| (field.to_owned(), value.clone())));
+        }
+    }
+    new
+}
+
 /// Conditions of a pod that the node writes; all others (readiness gates, `PodScheduled`) are somebody else's, and the
 /// node's copy of them may be old.
 const OWN_CONDITIONS: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
@@ -324,6 +337,23 @@ fn exists_is_fine(result: Result<(), ApiError>) -> Result<(), ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_of_a_pod_stays_in_its_status_and_its_last_phase_too() {
+        let report = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        let check =
+            |old: Value, expect: Value| assert_eq!(merge_pod_status(report.clone(), &old), expect, "{old}");
+        check(json!({"phase": "Pending", "reason": "Odd"}), report.clone());
+        let gate = json!({"type": "example.com/ok", "status": "True"});
+        check(
+            json!({"conditions": [gate, {"type": "Ready", "status": "False"}]}),
+            json!({"phase": "Running", "conditions": [gate, {"type": "Ready", "status": "True"}]}),
+        );
+        check(
+            json!({"phase": "Failed", "reason": "Rejected"}),
+            json!({"phase": "Failed", "reason": "Rejected", "conditions": report["conditions"]}),
+        );
+    }
 
     #[test]
     fn what_others_say_of_a_node_stays_in_its_status() {

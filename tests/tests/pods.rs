@@ -229,6 +229,20 @@ fn a_guest_that_listens_gets_the_notice_and_its_grace() {
 }
 
 #[test]
+fn a_pod_that_is_said_to_have_failed_is_ended_and_stays_failed() {
+    let cluster = Cluster::with_images(&["tool"]);
+    cluster.apply(&tool("said", "[wait]", "", "").replace("restartPolicy: Never", "restartPolicy: Always"));
+    cluster.wait_log("said", "waiting");
+    let patch = r#"{"status": {"phase": "Failed", "reason": "Rejected", "message": "by hand"}}"#;
+    cluster.kubectl(&format!("patch pod said --subresource=status --type=merge -p '{patch}'"));
+    let pod = cluster.wait("pod said", "its end", |pod| state(pod)["terminated"]["exitCode"] == 0);
+    let status = &pod["status"];
+    let said = ["phase", "reason", "message"].map(|field| status[field].as_str().unwrap_or_default());
+    assert_eq!(said, ["Failed", "Rejected", "by hand"], "{pod:#}");
+    cluster.kubectl("delete pod said --timeout=30s");
+}
+
+#[test]
 fn a_flood_of_output_is_kept_within_its_bounds() {
     let cluster = Cluster::with_images(&["tool"]);
     cluster.apply(&tool("flood", "[flood]", "", "  terminationGracePeriodSeconds: 0"));

@@ -33,6 +33,82 @@ fn the_same_pods_come_back_after_sigterm_and_after_sigkill() {
     wharf_tests::eventually("the Service to answer", || cluster.http(30080, "/"));
 }
 
+/// A pod of the test guest that ends with 0 when it is told to end, and one that stays until it is killed.
+fn steps(policy: &str, grace_secs: u32) -> String {
+    ["wait", "sleep"].map(|verb| {
+        let name = format!("{verb}-{}", policy.to_lowercase());
+        let args = if verb == "sleep" { "[sleep, '3600']" } else { "[wait]" };
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: {policy}\n  \
+             terminationGracePeriodSeconds: {grace_secs}\n  containers:\n  - {{name: main, image: tool, args: {args}}}\n---\n"
+        )
+    })
+    .concat()
+}
+
+#[test]
+fn what_ended_for_good_in_the_shutdown_comes_back_with_its_end() {
+    let mut cluster = Cluster::with_images(&["tool"]);
+    for policy in ["Never", "OnFailure", "Always"] {
+        cluster.apply(&steps(policy, 1));
+    }
+    let names =
+        ["wait-never", "sleep-never", "wait-onfailure", "sleep-onfailure", "wait-always", "sleep-always"];
+    let before = names.map(|name| {
+        cluster.wait_log(name, "ing");
+        cluster.get(&format!("pod {name}"))
+    });
+    let status = cluster.terminate();
+    assert!(status.success(), "{status}");
+    cluster.restart();
+    for (name, before) in names.into_iter().zip(before) {
+        let expect = match name {
+            "wait-never" | "wait-onfailure" => "Succeeded",
+            "sleep-never" => "Failed",
+            _ => "Running",
+        };
+        let pod = match expect {
+            "Running" => cluster.wait(&format!("pod {name}"), "to be ready again", |pod| {
+                let container = &pod["status"]["containerStatuses"][0];
+                container["ready"] == true
+                    && container["containerID"] != before["status"]["containerStatuses"][0]["containerID"]
+            }),
+            _ => cluster.get(&format!("pod {name}")),
+        };
+        assert_eq!(pod["metadata"]["uid"], before["metadata"]["uid"]);
+        let status = &pod["status"];
+        let container = &status["containerStatuses"][0];
+        assert_eq!((&status["phase"], &container["restartCount"]), (&expect.into(), &0.into()), "{pod:#}");
+        let end = &container["state"]["terminated"];
+        let end = (&end["exitCode"], &end["reason"]);
+        match (name, expect) {
+            (_, "Succeeded") => assert_eq!(end, (&0.into(), &"Completed".into()), "{pod:#}"),
+            (_, "Failed") => {
+                assert_eq!(end, (&137.into(), &"Error".into()), "{pod:#}");
+                assert_eq!(status["reason"], "Terminated");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_shutdown_takes_no_longer_than_its_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start_in(&dir.path().join("data"), &["--shutdown-grace-period", "500ms"]);
+    cluster.load("tool");
+    cluster.apply(&steps("Never", 3600));
+    cluster.wait_log("sleep-never", "sleeping");
+    cluster.wait_log("wait-never", "waiting");
+    assert!(cluster.terminate().success());
+    cluster.restart();
+    let exit = |name: &str| {
+        let pod = cluster.get(&format!("pod {name}"));
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].clone()
+    };
+    assert_eq!((exit("wait-never"), exit("sleep-never")), (0.into(), 137.into()));
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_by_a_kill_in_the_middle_of_writes() {
     let mut cluster = Cluster::with_images(&["web"]);

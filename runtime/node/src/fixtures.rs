@@ -2,13 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec},
+    api::core::v1::{Container, Pod, PodSpec, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use crate::state::{ContainerState, Ending, PodState, Run, Running, Step, Terminated};
 
-/// `Never init:a side:b c deleted30 deadline5 newimage`, at the second 1000.
+/// `Never init:a side:b c deleted30 deadline5 newimage phase:Failed`, at the second 1000.
 pub(crate) fn pod(text: &str) -> Pod {
     let mut pod = Pod::default();
     pod.metadata.name = Some("web".to_owned());
@@ -33,6 +33,8 @@ pub(crate) fn pod(text: &str) -> Pod {
             pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(1000 + secs).unwrap()));
         } else if let Some(secs) = word.strip_prefix("deadline") {
             spec.active_deadline_seconds = Some(secs.parse().unwrap());
+        } else if let Some(phase) = word.strip_prefix("phase:") {
+            pod.status = Some(PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() });
         } else if word == "newimage" {
             spec.containers[0].image = Some("new:2".to_owned());
         } else if matches!(word, "Always" | "OnFailure" | "Never") {
@@ -45,7 +47,7 @@ pub(crate) fn pod(text: &str) -> Pod {
     pod
 }
 
-/// `a:run b:exit0 c:wait deleting torn`, or `new`.
+/// `a:run b:exit0 c:wait deleting torn`, or `new`. What ended before a shutdown stands before it.
 pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
     let before = |secs| now - SignedDuration::from_secs(secs);
     let mut state = PodState {
@@ -58,6 +60,16 @@ pub(crate) fn state(pod: &Pod, text: &str, now: Timestamp) -> PodState {
     };
     for word in text.split_whitespace() {
         let Some((name, what)) = word.split_once(':') else {
+            if let Some(secs) = word.strip_prefix("shutdown") {
+                state.end(Ending::Shutdown, now);
+                state.end_by = secs.parse().ok().map(|secs| now + SignedDuration::from_secs(secs));
+                for container in &mut state.containers {
+                    if let Run::Exited(end) = &mut container.run {
+                        end.finished_at = Some(before(1));
+                    }
+                }
+                continue;
+            }
             match word {
                 "new" => (state.volumes, state.sandbox) = (Step::Todo, Step::Todo),
                 "deleting" => state.ending = Some(Ending::Deleted),

@@ -11,29 +11,28 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{NodeStatus, ObjectReference, Pod};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use runtime_engine::Engine;
 use runtime_images::Images;
 use runtime_net::{Network, NodePortProblem};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    conditions::agree,
     config::NodeConfig,
     env,
     error::chain,
     files,
-    log_reader::{self, LogRequest, LogStream, LogsError},
+    handle::NodeHandle,
+    heartbeat::HEARTBEAT,
     log_sink::LogWriter,
     messages::{NodeReport, Objects, SourceEvent},
     mounts::Places,
-    node_status::{Measured, node_status},
-    plan, restore,
+    restore,
     services::{Change, Services},
     spec,
     state::{Ending, Run},
@@ -41,47 +40,14 @@ use crate::{
     worker::{Inner, PodEntry},
 };
 
-/// How often the node says that it lives, and for how long that holds.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-const LEASE_SECS: i32 = 40;
-/// How often the node's status is sent though nothing has changed.
-const STATUS_EVERY: Duration = Duration::from_secs(300);
-
-/// After so long a silence (the machine slept) others take the node for lost, until it tells its status again.
-const SILENT: SignedDuration = SignedDuration::from_secs(25);
-
-/// What was said of a pod should have arrived by then.
-const REPEAT_AFTER: SignedDuration = SignedDuration::from_secs(5);
-
-/// What was last told of the node.
-struct Told {
-    at: Instant,
-    /// The last heartbeat, by the clock on the wall.
-    alive: Timestamp,
-    /// Without the times of its heartbeats.
-    status: NodeStatus,
-}
-
 /// A node that is not running yet.
 pub struct Node {
-    inner: Arc<Inner>,
-}
-
-/// A way to ask a node for something; clones are cheap.
-#[derive(Clone)]
-pub struct NodeHandle {
     inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("config", &self.inner.config).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for NodeHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeHandle").field("node", &self.inner.config.name).finish_non_exhaustive()
     }
 }
 
@@ -113,7 +79,7 @@ impl Node {
             pods: Mutex::default(),
             reports: OnceLock::new(),
             closing: AtomicBool::new(false),
-            torn_down: Notify::new(),
+            rested: Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -164,7 +130,7 @@ impl Node {
                 },
             }
         }
-        handle.shutdown(Duration::ZERO).await;
+        handle.shutdown(Some(Duration::ZERO)).await;
         inner.tracker.close();
         if timeout(Duration::from_secs(5), inner.tracker.wait()).await.is_err() {
             tracing::warn!(tasks = inner.tracker.len(), "some of the node's tasks did not end");
@@ -173,125 +139,9 @@ impl Node {
     }
 }
 
-impl NodeHandle {
-    /// Opens a container's log.
-    pub fn logs(&self, request: &LogRequest) -> Result<LogStream, LogsError> {
-        let entry = self.inner.find(&request.namespace, &request.pod, &request.uid);
-        let entry = entry.ok_or_else(|| LogsError::NotFound(request.pod.clone()))?;
-        let (path, sink) = {
-            let data = entry.lock();
-            let index = choose_container(&data.pod, &request.container)?;
-            let name = spec::container(&data.pod, index).map_or("", |container| container.name.as_str());
-            let container = &data.state.containers[index];
-            let places = Places::of(&self.inner.config, &data.pod);
-            if request.previous {
-                if container.restarts == 0 {
-                    return Err(LogsError::BadRequest(format!(
-                        "previous terminated container {name:?} in pod {:?} not found",
-                        request.pod
-                    )));
-                }
-                (places.log(name, container.restarts - 1), None)
-            } else {
-                let path = places.log(name, container.restarts);
-                match &container.run {
-                    Run::Waiting { .. } if container.last.is_some() && container.restarts > 0 => {
-                        (places.log(name, container.restarts - 1), None)
-                    }
-                    Run::Waiting { reason, .. } if container.last.is_none() && container.restarts == 0 => {
-                        let reason = if reason.is_empty() { "ContainerCreating" } else { reason };
-                        return Err(LogsError::BadRequest(format!(
-                            "container {name:?} in pod {:?} is waiting to start: {reason}",
-                            request.pod
-                        )));
-                    }
-                    _ => (path, data.handles[index].as_ref().map(|handle| Arc::clone(&handle.sink))),
-                }
-            }
-        };
-        Ok(log_reader::read(path, sink, request, Timestamp::now())?)
-    }
-
-    /// Ends all pods, each within its own grace and all within `grace`. Nothing of this is reported: the pods stay as
-    /// they are in the API, and run again when a node of this name starts.
-    pub async fn shutdown(&self, grace: Duration) {
-        let inner = &self.inner;
-        inner.closing.store(true, Ordering::Release);
-        let now = Timestamp::now();
-        let kill_at = plan::kill_time(now, grace);
-        for entry in inner.entries() {
-            {
-                let mut data = entry.lock();
-                let earlier =
-                    matches!(data.state.ending, Some(Ending::Shutdown { kill_at: at }) if at <= kill_at);
-                if !data.state.torn_down && !earlier {
-                    data.state.ending = Some(Ending::Shutdown { kill_at });
-                }
-            }
-            inner.kick(&entry);
-        }
-        let all_down = async {
-            loop {
-                let mut notified = std::pin::pin!(inner.torn_down.notified());
-                notified.as_mut().enable();
-                if inner.entries().iter().all(|entry| entry.lock().state.torn_down) {
-                    return;
-                }
-                tokio::select! {
-                    () = notified => {}
-                    // The loop that fires timers may have ended: kills are due all the same.
-                    () = tokio::time::sleep(Duration::from_millis(200)) => {
-                        inner.entries().iter().for_each(|entry| inner.kick(entry));
-                    }
-                }
-            }
-        };
-        if timeout(grace + Duration::from_secs(5), all_down).await.is_err() {
-            let left = inner.entries().iter().filter(|entry| !entry.lock().state.torn_down).count();
-            tracing::warn!(pods = left, "some pods did not end in time");
-        }
-    }
-
-    /// How many pods the node holds.
-    pub fn pods(&self) -> usize {
-        self.inner.entries().len()
-    }
-}
-
-fn choose_container(pod: &Pod, name: &str) -> Result<usize, LogsError> {
-    let mains = spec::n_init(pod)..;
-    let names: Vec<&str> = spec::containers(pod).map(|container| container.name.as_str()).collect();
-    if name.is_empty() {
-        let mains: Vec<&str> = names.iter().copied().skip(mains.start).collect();
-        return match mains.as_slice() {
-            [_] => Ok(names.len() - 1),
-            _ => Err(LogsError::BadRequest(format!(
-                "a container name must be specified for pod {}, choose one of: [{}]",
-                spec::name(pod),
-                mains.join(" ")
-            ))),
-        };
-    }
-    names.iter().position(|other| *other == name).ok_or_else(|| {
-        LogsError::BadRequest(format!("container {name} is not valid for pod {}", spec::name(pod)))
-    })
-}
-
 impl Inner {
     pub(crate) fn entries(&self) -> Vec<Arc<PodEntry>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    fn find(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<PodEntry>> {
-        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        if !uid.is_empty() {
-            return pods.get(uid).cloned();
-        }
-        let is_it = |entry: &&Arc<PodEntry>| {
-            let data = entry.lock();
-            spec::namespace(&data.pod) == namespace && spec::name(&data.pod) == name
-        };
-        pods.values().find(is_it).cloned()
     }
 
     fn kick_uid(self: &Arc<Self>, uid: &str) {
@@ -301,62 +151,7 @@ impl Inner {
         }
     }
 
-    /// Renews the lease; the status is sent when it differs from the one `told`, and now and then.
-    async fn heartbeat(&self, began: Timestamp, told: &mut Option<Told>) {
-        let images = self.images.list().unwrap_or_default();
-        let now = Timestamp::now();
-        // What cannot be asked now is not told.
-        let disk = rustix::fs::statvfs(&self.config.root_dir).ok();
-        let measured = Measured {
-            began,
-            now,
-            max_guests: self.engine.limits().guests,
-            disk_bytes: disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
-            images: &images,
-        };
-        let status = node_status(&self.config, &measured);
-        let mut timeless = status.clone();
-        timeless.conditions.iter_mut().flatten().for_each(|condition| condition.last_heartbeat_time = None);
-        let is_known = told.as_ref().is_some_and(|told| {
-            let awake = now.duration_since(told.alive) < SILENT;
-            awake && told.at.elapsed() < STATUS_EVERY && told.status == timeless
-        });
-        match told {
-            Some(told) if is_known => told.alive = now,
-            _ => *told = Some(Told { at: Instant::now(), alive: now, status: timeless }),
-        }
-        if !is_known {
-            self.report(NodeReport::Node { status: Box::new(status) }).await;
-        }
-        self.report(NodeReport::LeaseRenewed { at: now, duration_secs: LEASE_SECS }).await;
-    }
-
-    /// Says again what did not arrive, or was overwritten: a control plane that took the node for lost has set its
-    /// pods unready, and only the node can say that they are not.
-    fn repeat(self: &Arc<Self>) {
-        let now = Timestamp::now();
-        for entry in self.entries() {
-            let mut data = entry.lock();
-            if now.duration_since(data.reported_at) < REPEAT_AFTER {
-                continue;
-            }
-            let seen = data.pod.status.as_ref();
-            let differs =
-                data.reported.as_ref().is_some_and(|told| !seen.is_some_and(|seen| agree(seen, told)));
-            if !differs && !data.state.reported_ended {
-                continue;
-            }
-            data.reported = None;
-            data.state.reported_ended = false;
-            drop(data);
-            self.kick(&entry);
-        }
-    }
-
     async fn take(self: &Arc<Self>, event: SourceEvent) {
-        if self.closing.load(Ordering::Acquire) {
-            return;
-        }
         match event {
             SourceEvent::Pod(pod) => self.take_pod(pod),
             SourceEvent::PodGone { uid, .. } => {
@@ -404,6 +199,8 @@ impl Inner {
                 drop(data);
                 entry
             }
+            // The next start takes it.
+            None if self.closing.load(Ordering::Acquire) => return,
             None => {
                 let memory_is_lost = Places::of(&self.config, &pod).lacks_memory(&pod);
                 let state = restore::restore(&pod, memory_is_lost, Timestamp::now());

@@ -5,13 +5,19 @@
 //! leaves a state from which the next plan follows. When nothing is to be done now, `look_again` says when time alone
 //! may change that.
 
+mod container;
+
+pub(crate) use container::{has_ended_for_good, is_changed};
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
+use container::{ask_readiness, drive, name};
+
 use crate::{
-    probe::{self, Course, ProbeKind},
+    probe::ProbeKind,
     spec::{self, Role},
     state::{ContainerState, Ending, PodState, Run, Step},
 };
@@ -95,6 +101,9 @@ fn ending(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut PodActions) ->
     if spec::deletion_timestamp(pod).is_some() {
         return Some(Ending::Deleted);
     }
+    if spec::ended_phase(pod).is_some() {
+        return Some(Ending::Declared);
+    }
     if let Some(deadline) = spec::deadline(pod, state.started_at) {
         if deadline <= now {
             return Some(Ending::DeadlineExceeded);
@@ -105,12 +114,8 @@ fn ending(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut PodActions) ->
 }
 
 /// Whether no container of the pod will run again.
-fn is_finished(pod: &Pod, state: &PodState) -> bool {
-    let for_good = |index: usize, container: &ContainerState| {
-        container
-            .exited()
-            .is_some_and(|end| !end.replaced && !spec::restart_policy(pod, index).restarts(end.exit_code))
-    };
+pub(crate) fn is_finished(pod: &Pod, state: &PodState) -> bool {
+    let for_good = |index: usize, container: &ContainerState| has_ended_for_good(pod, index, container);
     let each = || state.containers.iter().enumerate();
     let failed_init = each().any(|(index, container)| {
         spec::role(pod, index) == Role::Init
@@ -123,12 +128,13 @@ fn is_finished(pod: &Pod, state: &PodState) -> bool {
 
 /// Ends what runs, mains before sidecars and these in the reverse of their order, then gives everything back.
 fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut PodActions) {
+    let since = state.ending_since.unwrap_or(now);
     let by = match ending {
-        Ending::Gone => Some(now),
-        Ending::Shutdown { kill_at } => Some(*kill_at),
-        Ending::Evicted(_) => Some(kill_time(state.ending_since.unwrap_or(now), EVICTION_GRACE)),
-        _ => Some(end_of_grace(pod, state.ending_since.unwrap_or(now))),
+        Ending::Gone => now,
+        Ending::Evicted(_) => kill_time(since, EVICTION_GRACE),
+        _ => end_of_grace(pod, since),
     };
+    let by = state.end_by.map_or(by, |bound| bound.min(by));
     let running =
         || state.containers.iter().enumerate().filter(|(_, container)| container.running().is_some());
     // Sidecars stand before the others.
@@ -138,19 +144,15 @@ fn end(pod: &Pod, state: &PodState, ending: &Ending, now: Timestamp, plan: &mut 
     for (index, container) in running() {
         runs = true;
         let Some(run) = container.running() else { continue };
-        match (run.kill_at, by) {
+        match run.kill_at {
             _ if run.killed => {}
-            (Some(kill_at), Some(by)) if by.max(now) < kill_at => {
-                plan.push(Action::KillBy(index, by.max(now)));
-            }
-            (Some(kill_at), _) if kill_at <= now => plan.push(Action::Kill(index)),
-            (Some(kill_at), _) => plan.at(kill_at),
-            (None, _) if is_needed(index) => {}
-            (None, by) => {
-                let grace = spec::grace(pod);
-                let left = by.map_or(grace, |by| {
-                    grace.min(Duration::try_from(by.duration_since(now)).unwrap_or(Duration::ZERO))
-                });
+            Some(kill_at) if by.max(now) < kill_at => plan.push(Action::KillBy(index, by.max(now))),
+            Some(kill_at) if kill_at <= now => plan.push(Action::Kill(index)),
+            Some(kill_at) => plan.at(kill_at),
+            None if is_needed(index) => {}
+            None => {
+                let left = Duration::try_from(by.duration_since(now)).unwrap_or(Duration::ZERO);
+                let left = left.min(spec::grace(pod));
                 let message = format!("Stopping container {}", name(pod, index));
                 plan.push(Action::Stop { container: index, grace: left, message });
             }
@@ -236,97 +238,6 @@ fn step(step: &Step, action: Action, now: Timestamp, plan: &mut PodActions) -> b
     }
 }
 
-/// The next step of one container that should run.
-fn drive(pod: &Pod, index: usize, container: &ContainerState, now: Timestamp, plan: &mut PodActions) {
-    match &container.run {
-        Run::Waiting { retry_at: Some(retry_at), .. } if *retry_at > now => plan.at(*retry_at),
-        // Waiting -> Running
-        Run::Waiting { .. } => plan.push(Action::Start(index)),
-        // Running -> Running | Exited
-        Run::Running(run) => match run.kill_at {
-            _ if run.killed => {}
-            Some(kill_at) if kill_at <= now => plan.push(Action::Kill(index)),
-            Some(kill_at) => {
-                plan.at(kill_at);
-                ask_readiness(index, container, now, plan);
-            }
-            None if is_changed(pod, index, &run.image) => {
-                let message = format!("Container {} definition changed, will be restarted", name(pod, index));
-                plan.push(Action::Stop { container: index, grace: spec::grace(pod), message });
-            }
-            None => watch(pod, index, container, run.started, now, plan),
-        },
-        // Exited -> Running
-        Run::Exited(end) if end.replaced => plan.push(Action::Start(index)),
-        Run::Exited(end) if spec::restart_policy(pod, index).restarts(end.exit_code) => {
-            match container.backoff.until(end.finished_at.unwrap_or(now), now) {
-                None => plan.push(Action::Start(index)),
-                // What failed is not what would run now.
-                Some(_) if is_changed(pod, index, &end.image) => plan.push(Action::Start(index)),
-                Some(until) if container.backing_off != Some(until) => {
-                    plan.push(Action::BackOff(index, until));
-                }
-                Some(until) => plan.at(until),
-            }
-        }
-        Run::Exited(_) => {}
-    }
-}
-
-/// Asks a running container how it is, and ends it when the answers say so.
-fn watch(
-    pod: &Pod,
-    index: usize,
-    container: &ContainerState,
-    started: bool,
-    now: Timestamp,
-    plan: &mut PodActions,
-) {
-    let (Some(probes), Some(spec)) = (&container.probes, spec::container(pod, index)) else { return };
-    for kind in probe::active(spec, started) {
-        let Some(probe) = probe::of(spec, kind) else { continue };
-        let course = probes.course(kind);
-        if course.has_failed() && kind != ProbeKind::Readiness {
-            let message = format!("Container {} failed {} probe, will be restarted", spec.name, kind.word());
-            let grace =
-                probe.termination_grace_period_seconds.map_or_else(|| spec::grace(pod), spec::grace_of);
-            plan.push(Action::Stop { container: index, grace, message });
-            return;
-        }
-        ask(index, kind, course, now, plan);
-    }
-}
-
-/// A container that was told to end still says whether it takes requests, and nothing else.
-fn ask_readiness(index: usize, container: &ContainerState, now: Timestamp, plan: &mut PodActions) {
-    if let (Some(probes), Some(run)) = (&container.probes, container.running())
-        && run.started
-        && !run.killed
-        && run.kill_at.is_none_or(|kill_at| kill_at > now)
-    {
-        ask(index, ProbeKind::Readiness, probes.course(ProbeKind::Readiness), now, plan);
-    }
-}
-
-fn ask(index: usize, kind: ProbeKind, course: &Course, now: Timestamp, plan: &mut PodActions) {
-    match course.due {
-        Some(due) if due <= now => plan.push(Action::Probe(index, kind)),
-        Some(due) => plan.at(due),
-        None => {}
-    }
-}
-
-/// Whether the image that a container ran is another one than its spec names now: the one field that may change. An init
-/// container goes on with the one it has.
-pub(crate) fn is_changed(pod: &Pod, index: usize, ran: &str) -> bool {
-    let image = spec::container(pod, index).and_then(|container| container.image.as_deref());
-    spec::role(pod, index) != Role::Init && image.is_some_and(|image| image != ran)
-}
-
-fn name(pod: &Pod, index: usize) -> &str {
-    spec::container(pod, index).map_or("", |container| container.name.as_str())
-}
-
 /// When a container told to end at `now` with this grace is killed.
 pub(crate) fn kill_time(now: Timestamp, grace: Duration) -> Timestamp {
     SignedDuration::try_from(grace)
@@ -343,14 +254,18 @@ mod tests {
 
     /// `spec` is a pod in short (`Never init:a side:b c`), `state` its containers (`a:exit0 b:run c:wait`), with all
     /// preparations done unless it says `new`.
-    fn check(spec: &str, text: &str, expect: Expect) {
+    pub(super) fn check(spec: &str, text: &str, expect: Expect) {
+        expect.assert_eq(&planned(spec, text));
+    }
+
+    fn planned(spec: &str, text: &str) -> String {
         let pod = pod(spec);
         let now = Timestamp::from_second(1000).unwrap();
         let plan = plan_pod(&pod, &state(&pod, text, now), now);
         let mut lines: Vec<String> = plan.actions.iter().map(|action| format!("{action:?}")).collect();
         lines
             .extend(plan.look_again.map(|at| format!("look again in {}s", at.duration_since(now).as_secs())));
-        expect.assert_eq(&lines.join("; "));
+        lines.join("; ")
     }
 
     #[test]
@@ -405,17 +320,6 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_is_run_again_as_the_policy_says_with_a_back_off() {
-        check("Always a", "a:exit0", expect!["Start(0)"]);
-        check("OnFailure a", "a:exit0", expect!["End(Finished); TearDown"]);
-        check("OnFailure a", "a:exit3", expect!["Start(0)"]);
-        check("Never a", "a:exit3", expect!["End(Finished); TearDown"]);
-        check("Never a b", "a:exit3 b:run", expect![""]);
-        check("Always a", "a:crash", expect!["BackOff(0, 1970-01-01T00:16:50Z)"]);
-        check("Always a", "a:backoff", expect!["look again in 10s"]);
-    }
-
-    #[test]
     fn a_deleted_pod_is_ended_within_its_grace() {
         check(
             "Always a deleted30",
@@ -440,48 +344,28 @@ mod tests {
     }
 
     #[test]
-    fn a_container_whose_image_changes_is_run_again() {
+    fn a_pod_whose_object_says_that_it_has_ended_is_ended() {
         check(
-            "Always a newimage",
+            "Always a phase:Failed",
             "a:run",
-            expect![[
-                r#"Stop { container: 0, grace: 30s, message: "Container a definition changed, will be restarted" }"#
-            ]],
+            expect![[r#"End(Declared); Stop { container: 0, grace: 30s, message: "Stopping container a" }"#]],
         );
-        check("Never a newimage", "a:replaced", expect!["Start(0)"]);
-        check("Always a newimage", "a:replaced", expect!["Start(0)"]);
-        check("Always a newimage", "a:backoff", expect!["Start(0)"]);
-        // It had ended by itself.
-        check("Never a newimage", "a:exit0", expect!["End(Finished); TearDown"]);
+        check("Never a phase:Succeeded", "a:exit3", expect!["End(Declared); TearDown"]);
+        check("Always a phase:Running", "a:run", expect![""]);
     }
 
     #[test]
-    fn a_container_that_was_told_to_end_is_still_asked_whether_it_is_ready() {
-        let now = Timestamp::from_second(1000).unwrap();
-        let check = |text: &str, expect: &[Action]| {
-            let mut pod = pod("Always a deleted30");
-            let container = &mut pod.spec.as_mut().unwrap().containers[0];
-            container.readiness_probe = Some(Default::default());
-            container.liveness_probe = Some(Default::default());
-            let probes = probe::Probes::of(container, now);
-            let mut state = state(&pod, text, now);
-            state.containers[0].probes = probes;
-            assert_eq!(plan_pod(&pod, &state, now).actions, expect, "{text}");
-        };
-        check("a:stop5 deleting", &[Action::Probe(0, ProbeKind::Readiness)]);
-        check("a:stop0 deleting", &[Action::Kill(0)]);
-        check(
-            "a:run",
-            &[
-                Action::End(Ending::Deleted),
-                Action::Stop {
-                    container: 0,
-                    grace: Duration::from_secs(30),
-                    message: "Stopping container a".to_owned(),
-                },
-                Action::Probe(0, ProbeKind::Readiness),
-            ],
-        );
+    fn a_shutdown_gives_a_pod_its_grace_within_its_own_bound() {
+        let stop =
+            |secs| format!(r#"Stop {{ container: 0, grace: {secs}s, message: "Stopping container a" }}"#);
+        let check = |spec: &str, text: &str, expect: &str| assert_eq!(planned(spec, text), expect, "{text}");
+        check("Always a", "a:run shutdown", &stop(30));
+        check("Always a", "a:run shutdown10", &stop(10));
+        check("Always a", "a:run shutdown300", &stop(30));
+        check("Always a", "a:stop20 shutdown10", "KillBy(0, 1970-01-01T00:16:50Z)");
+        check("Always a deleted5", "a:run shutdown", &stop(6));
+        check("Always a deleted30", "a:exit0 shutdown torn", "ReportEnded");
+        check("Always a", "a:exit143 shutdown", "TearDown");
     }
 
     #[test]

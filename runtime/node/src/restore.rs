@@ -15,18 +15,17 @@ use crate::{
 /// may have put there what the others need.
 pub(crate) fn restore(pod: &Pod, memory_is_lost: bool, now: Timestamp) -> PodState {
     let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
-    let has_ended = matches!(phase, "Succeeded" | "Failed");
+    let has_ended = spec::ended_phase(pod).is_some();
     let known = |name: &str| {
         let status = status?;
         let lists = [&status.init_container_statuses, &status.container_statuses];
         lists.into_iter().flatten().flatten().find(|status| status.name == name)
     };
-    let containers = spec::containers(pod)
+    let containers: Vec<ContainerState> = spec::containers(pod)
         .enumerate()
         .map(|(index, container)| {
             let mut state = known(&container.name)
-                .map(|status| restore_container(pod, index, status, now))
+                .map(|status| restore_container(pod, index, status, has_ended, now))
                 .unwrap_or_default();
             if memory_is_lost
                 && !has_ended
@@ -38,17 +37,28 @@ pub(crate) fn restore(pod: &Pod, memory_is_lost: bool, now: Timestamp) -> PodSta
             state
         })
         .collect();
+    let told =
+        status.into_iter().flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
+    let is_running =
+        |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    let runs_by_status = told.flatten().flatten().any(is_running);
     PodState {
         started_at: status.and_then(|status| Some(status.start_time.as_ref()?.0)).or(Some(now)),
         containers,
         ending: has_ended.then_some(Ending::Finished),
         torn_down: has_ended,
-        frozen: has_ended,
+        frozen: has_ended && !runs_by_status,
         ..PodState::default()
     }
 }
 
-fn restore_container(pod: &Pod, index: usize, status: &ContainerStatus, now: Timestamp) -> ContainerState {
+fn restore_container(
+    pod: &Pod,
+    index: usize,
+    status: &ContainerStatus,
+    has_ended: bool,
+    now: Timestamp,
+) -> ContainerState {
     let state = status.state.as_ref();
     let mut last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(terminated);
     let waiting =
@@ -60,7 +70,7 @@ fn restore_container(pod: &Pod, index: usize, status: &ContainerStatus, now: Tim
         // It would have been run again, which counts as a restart.
         (None, _) if waiting == Some("CrashLoopBackOff") => last.take().map(Run::Exited).unwrap_or_default(),
         // It is not known how it ended, only that it does not run any more.
-        (None, Some(running)) if spec::restart_policy(pod, index) == RestartPolicy::Never => {
+        (None, Some(running)) if has_ended || spec::restart_policy(pod, index) == RestartPolicy::Never => {
             Run::Exited(Terminated {
                 id: status.container_id.clone().unwrap_or_default(),
                 exit_code: 137,
@@ -135,6 +145,12 @@ mod tests {
         check("Never a", "a:exit3 finished", "Error 3, ended");
         check("Always a", "a:backoff", "Error 1");
         check("Always init:i a", "i:exit0 a:run", "Completed 0");
+    }
+
+    #[test]
+    fn a_pod_that_was_said_to_have_ended_has_no_container_that_runs() {
+        check("Always a phase:Failed", "a:run", "ContainerStatusUnknown 137, ended");
+        check("Never a phase:Failed", "a:exit3", "Error 3, ended");
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Inner {
         let (attachment, keep) = {
             let mut data = entry.lock();
             data.http = None;
-            (data.attachment.take(), matches!(data.state.ending, Some(Ending::Shutdown { .. })))
+            let is_deleted = spec::deletion_timestamp(&data.pod).is_some();
+            (data.attachment.take(), data.state.ending == Some(Ending::Shutdown) && !is_deleted)
         };
         if let Some(attachment) = attachment {
             attachment.detach();
@@ -151,6 +152,5 @@ impl Inner {
             let _ = self.tracker.spawn_blocking(move || places.remove_volumes()).await;
         }
         entry.lock().state.torn_down = true;
-        self.torn_down.notify_waiters();
     }
 }

@@ -122,6 +122,15 @@ pub(crate) fn deletion_timestamp(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.deletion_timestamp.as_ref().map(|time| time.0)
 }
 
+/// The phase in its object, where that is one that a pod does not leave.
+pub(crate) fn ended_phase(pod: &Pod) -> Option<&'static str> {
+    match pod.status.as_ref()?.phase.as_deref()? {
+        "Succeeded" => Some("Succeeded"),
+        "Failed" => Some("Failed"),
+        _ => None,
+    }
+}
+
 /// When the pod has had its `activeDeadlineSeconds`.
 pub(crate) fn deadline(pod: &Pod, started: Option<Timestamp>) -> Option<Timestamp> {
     let secs = spec(pod)?.active_deadline_seconds?;

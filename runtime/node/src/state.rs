@@ -23,11 +23,13 @@ pub(crate) struct PodState {
     pub(crate) ending: Option<Ending>,
     /// Since when it is ending.
     pub(crate) ending_since: Option<Timestamp>,
+    /// The process ends, and nothing of the pod may run longer, whatever its grace.
+    pub(crate) end_by: Option<Timestamp>,
     /// Nothing of it runs and nothing of it is held any more.
     pub(crate) torn_down: bool,
     /// Its object has been reported as free to go.
     pub(crate) reported_ended: bool,
-    /// It had ended before this process began: its status is not touched.
+    /// It had ended before this process began, all of it: its status is not touched.
     pub(crate) frozen: bool,
     /// When the sizes of its volumes are to be looked at again.
     pub(crate) measure_at: Option<Timestamp>,
@@ -107,8 +109,10 @@ pub(crate) enum Ending {
     DeadlineExceeded,
     /// It took more than it may of something.
     Evicted(String),
-    /// The process ends; the pod will run again.
-    Shutdown { kill_at: Timestamp },
+    /// Its object says that it has succeeded or failed, and this node had not said so.
+    Declared,
+    /// The process ends: what has not ended for good runs again after the next start.
+    Shutdown,
 }
 
 /// What the node knows about one container.

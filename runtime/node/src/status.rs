@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    conditions,
+    conditions, plan,
     spec::{self, Role},
     state::{ContainerState, Ending, PodState, Run, Terminated},
 };
@@ -25,12 +25,13 @@ pub(crate) fn status(
     known: &[PodCondition],
     now: Timestamp,
 ) -> PodStatus {
-    // As upstream has it, a pod has not ended before the last of its containers has.
+    // As upstream has it, a pod has not ended before the last of its containers has, and once it has it does not go back.
     let runs = state.containers.iter().any(|container| container.running().is_some());
-    let end = phase(pod, state);
+    let said = spec::ended_phase(pod);
+    let end = said.unwrap_or_else(|| phase(pod, state));
     let (phase, (reason, message)) = match end {
-        "Succeeded" | "Failed" if runs => (under_way(pod, state), (None, None)),
-        phase => (phase, why(state)),
+        "Succeeded" | "Failed" if runs && said.is_none() => (under_way(pod, state), (None, None)),
+        phase => (phase, why(pod, state)),
     };
     let mut statuses: Vec<ContainerStatus> = spec::containers(pod)
         .zip(&state.containers)
@@ -68,13 +69,8 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
     let each = || state.containers.iter().enumerate();
     let mains = || each().filter(|(index, _)| spec::role(pod, *index) == Role::Main);
     let ended = |index: usize, container: &ContainerState| {
-        let ending = state.ending.is_some();
-        container
-            .exited()
-            .filter(|end| {
-                ending || !end.replaced && !spec::restart_policy(pod, index).restarts(end.exit_code)
-            })
-            .cloned()
+        let stays = state.ending.is_some() || plan::has_ended_for_good(pod, index, container);
+        container.exited().filter(|_| stays).cloned()
     };
     let failed_init = each().any(|(index, container)| {
         spec::role(pod, index) == Role::Init && ended(index, container).is_some_and(|end| end.exit_code != 0)
@@ -108,14 +104,21 @@ fn under_way(pod: &Pod, state: &PodState) -> &'static str {
     if ran || all_begun || any_runs && state.ending.is_some() { "Running" } else { "Pending" }
 }
 
-fn why(state: &PodState) -> (Option<String>, Option<String>) {
+/// The pod's reason and message. What others have said of its end stays.
+fn why(pod: &Pod, state: &PodState) -> (Option<String>, Option<String>) {
+    let told = |reason: &str, message: &str| (Some(reason.to_owned()), Some(message.to_owned()));
     match &state.ending {
-        Some(Ending::DeadlineExceeded) => (
-            Some("DeadlineExceeded".to_owned()),
-            Some("Pod was active on the node longer than the specified deadline".to_owned()),
-        ),
-        Some(Ending::Evicted(message)) => (Some("Evicted".to_owned()), Some(message.clone())),
-        _ => (None, None),
+        Some(Ending::DeadlineExceeded) => {
+            told("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+        }
+        Some(Ending::Evicted(message)) => told("Evicted", message),
+        Some(Ending::Shutdown) => {
+            told("Terminated", "Pod was terminated in response to imminent node shutdown.")
+        }
+        _ => match (spec::ended_phase(pod), &pod.status) {
+            (Some(_), Some(status)) => (status.reason.clone(), status.message.clone()),
+            _ => (None, None),
+        },
     }
 }
 
@@ -393,6 +396,45 @@ mod tests {
             ContainersReady=False PodFailed
             PodScheduled=True
         "#]],
+        );
+    }
+
+    #[test]
+    fn a_phase_in_which_a_pod_ends_is_not_left_whoever_said_it() {
+        check(
+            "Always a phase:Failed",
+            "a:run",
+            expect![[r#"
+            Failed
+            a: Running, last -, ready true, restarts 0
+            PodReadyToStartContainers=True
+            Initialized=True
+            Ready=False PodFailed
+            ContainersReady=False PodFailed
+            PodScheduled=True
+        "#]],
+        );
+        check(
+            "Never a phase:Failed",
+            "a:exit0 finished torn",
+            expect![[r#"
+            Failed
+            a: Completed 0, last -, ready false, restarts 0
+            PodReadyToStartContainers=False
+            Initialized=True
+            Ready=False PodFailed
+            ContainersReady=False PodFailed
+            PodScheduled=True
+        "#]],
+        );
+        let mut pod = pod("Always a phase:Failed");
+        let said = pod.status.as_mut().unwrap();
+        (said.reason, said.message) = (Some("Rejected".to_owned()), Some("by hand".to_owned()));
+        let now = Timestamp::from_second(1000).unwrap();
+        let status = status(&pod, &state(&pod, "a:run", now), IpAddr::from([127, 0, 0, 1]), &[], now);
+        assert_eq!(
+            (status.reason.as_deref(), status.message.as_deref()),
+            (Some("Rejected"), Some("by hand"))
         );
     }
 

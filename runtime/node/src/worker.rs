@@ -31,7 +31,7 @@ use crate::{
     plan::{Action, plan_pod},
     run,
     services::Services,
-    spec,
+    shutdown, spec,
     start::{Handle, Prepared},
     state::{Ending, PodState},
     status,
@@ -54,10 +54,10 @@ pub(crate) struct Inner {
     pub(crate) tracker: TaskTracker,
     pub(crate) pods: Mutex<BTreeMap<Arc<str>, Arc<PodEntry>>>,
     pub(crate) reports: OnceLock<mpsc::Sender<NodeReport>>,
-    /// The process ends: nothing is reported any more, and no pod is taken.
+    /// The process ends: no pod is taken any more.
     pub(crate) closing: AtomicBool,
-    /// A pod has been torn down.
-    pub(crate) torn_down: Notify,
+    /// A pod's worker has done and told all there was.
+    pub(crate) rested: Notify,
 }
 
 /// One pod on this node.
@@ -115,6 +115,11 @@ impl PodEntry {
     pub(crate) fn lock(&self) -> MutexGuard<'_, PodData> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Nothing of the pod is left, and all of that has been told.
+    pub(crate) fn is_down(&self) -> bool {
+        self.work.load(Ordering::Acquire) == IDLE && self.lock().state.torn_down
+    }
 }
 
 impl PodEntry {
@@ -145,6 +150,7 @@ impl Inner {
                 self.timers.set(&entry.uid, Some(Timestamp::now() + RETRY_PANIC));
             }
             if entry.work.compare_exchange(BUSY, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                self.rested.notify_waiters();
                 return;
             }
         }
@@ -252,7 +258,7 @@ impl Inner {
                 self.event(pod, None, "Normal", "DeadlineExceeded", message);
             }
             Ending::Evicted(message) => self.event(pod, None, "Warning", "Evicted", message.clone()),
-            Ending::Finished | Ending::Deleted | Ending::Gone | Ending::Shutdown { .. } => {}
+            Ending::Finished | Ending::Deleted | Ending::Gone | Ending::Declared | Ending::Shutdown => {}
         }
     }
 
@@ -278,15 +284,20 @@ impl Inner {
     pub(crate) async fn report_status(&self, entry: &PodEntry) {
         let report = {
             let mut data = entry.lock();
-            if data.state.frozen
-                || data.state.ending == Some(Ending::Gone)
-                || self.closing.load(Ordering::Acquire)
-            {
-                return;
-            }
+            let told = data.reported.as_deref().or(data.pod.status.as_ref());
+            let left = match data.state.ending {
+                _ if data.state.frozen => return,
+                Some(Ending::Gone) => return,
+                Some(Ending::Shutdown) => match shutdown::left_behind(&data.pod, &data.state, told) {
+                    Some(left) => Some(left),
+                    None => return,
+                },
+                _ => None,
+            };
+            let state = left.as_ref().unwrap_or(&data.state);
             let known = data.reported.as_ref().and_then(|status| status.conditions.clone());
             let known = known.or_else(|| data.pod.status.as_ref()?.conditions.clone()).unwrap_or_default();
-            let new = status::status(&data.pod, &data.state, self.config.address, &known, Timestamp::now());
+            let new = status::status(&data.pod, state, self.config.address, &known, Timestamp::now());
             if data.reported.as_deref() == Some(&new) {
                 return;
             }
