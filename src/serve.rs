@@ -157,7 +157,10 @@ async fn run(args: ServeArgs, home: &Path) -> Result<()> {
         registry.clone(),
         DriverConfig { root_ca: pki.ca_pem().to_owned(), ..DriverConfig::default() },
     );
-    metrics.register(|registry| registry.register_collector(driver.collector()));
+    metrics.register(|registry| {
+        registry.register_collector(driver.collector());
+        registry.register_collector(handle.collector());
+    });
     let sink =
         sink::Sink { registry: registry.clone(), events: driver.events(), node: args.node_name.clone() };
     let pods = driver.pods();

@@ -6,8 +6,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::try_join_all;
-use runtime_engine::{Exit, Image};
-use runtime_host_http::{Counters, Gate, GuestTemplate, ServeConfig};
+use runtime_engine::{Exit, Image, Meter, Usage};
+use runtime_host_http::{Counters, Gate, GuestTemplate, ServeConfig, Served};
 use runtime_net::Attachment;
 use tokio_util::sync::CancellationToken;
 
@@ -18,13 +18,35 @@ use crate::{
 };
 
 /// A container that is served.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct HttpService {
     stop: CancellationToken,
     kill: CancellationToken,
+    /// What its instances use together.
+    meter: Meter,
+    counters: Arc<Counters>,
 }
 
 impl HttpService {
+    pub(crate) fn new(meter: Meter) -> Self {
+        Self {
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            meter,
+            counters: Arc::default(),
+        }
+    }
+
+    /// What its instances used so far.
+    pub(crate) fn usage(&self) -> Usage {
+        self.meter.usage()
+    }
+
+    /// What became of its requests so far.
+    pub(crate) fn served(&self) -> Served {
+        self.counters.now()
+    }
+
     /// Takes no more requests, and waits for those under way.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -49,10 +71,11 @@ pub(crate) struct Listening {
     service: HttpService,
 }
 
-/// Opens a container's ports.
+/// Opens a container's ports. `meter` counts what all guests of these parts use.
 pub(crate) fn listen(
     image: Arc<Image>,
     parts: GuestParts,
+    meter: Meter,
     attachment: &Attachment,
     ports: &[u16],
 ) -> Result<(Listening, HttpService), String> {
@@ -62,7 +85,7 @@ pub(crate) fn listen(
         let listener = attachment.listen(address, 1024);
         listeners.push(listener.map_err(|error| format!("listening on port {port}: {}", chain(&error)))?);
     }
-    let service = HttpService::default();
+    let service = HttpService::new(meter);
     Ok((Listening { image, parts, listeners, service: service.clone() }, service))
 }
 
@@ -75,7 +98,6 @@ pub(crate) async fn run(
     listening: Listening,
 ) {
     let Listening { image, parts, listeners, service } = listening;
-    let counters = Arc::new(Counters::default());
     let gate = Gate::new(ServeConfig::default(), parts.memory_bytes(), image.initial_memory());
     let gate = Arc::new(gate);
     let template: GuestTemplate = {
@@ -88,7 +110,7 @@ pub(crate) async fn run(
             Arc::clone(&template),
             listener,
             Arc::clone(&gate),
-            Arc::clone(&counters),
+            Arc::clone(&service.counters),
             service.stop.clone(),
         )
     }));

@@ -54,6 +54,7 @@ mod start;
 mod state;
 mod status;
 mod timers;
+mod usage;
 mod worker;
 
 #[cfg(test)]

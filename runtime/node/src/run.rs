@@ -103,7 +103,7 @@ impl Inner {
             match task {
                 Task::Guest(guest) => self.tracker.spawn(inner.wait_for(entry, index, id, guest)),
                 Task::Serve(listening) => {
-                    self.tracker.spawn(guest_http::run(inner, entry, index, id, listening))
+                    self.tracker.spawn(guest_http::run(inner, entry, index, id, *listening))
                 }
             };
         }
@@ -158,7 +158,9 @@ impl Inner {
         };
         data.state.containers[index].run = Run::Exited(end);
         data.state.containers[index].probes = None;
-        data.handles[index] = None;
+        if let Some(handle) = data.handles[index].take() {
+            data.cpu_of_ended += handle.runs.usage().cpu;
+        }
         drop(data);
         self.kick(entry);
     }
@@ -364,6 +366,8 @@ fn words(exit: &Exit, ended_at_once: bool) -> (i32, &'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runtime_engine::Meter;
+
     use crate::{
         fixtures::{pod, state},
         guest_http::HttpService,
@@ -378,7 +382,7 @@ mod tests {
         let pod = pod("Always a");
         let state = state(&pod, "a:run", Timestamp::now());
         let entry = PodEntry::new(Arc::new(pod), state);
-        let service = HttpService::default();
+        let service = HttpService::new(Meter::new(None, None));
         entry.lock().handles[0] = Some(Handle {
             id: "wasm://2".to_owned(),
             sink: writer.sink(dir.path().join("0.log")),

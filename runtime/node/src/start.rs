@@ -13,8 +13,8 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod},
     apimachinery::pkg::api::resource::Quantity,
 };
-use runtime_engine::{Extensions, Guest, GuestControl, GuestSpec, Image, ImageKind, Meter, Mount};
-use runtime_host_http::{HttpClient, PodHttp};
+use runtime_engine::{Extensions, Guest, GuestControl, GuestSpec, Image, ImageKind, Meter, Mount, Usage};
+use runtime_host_http::{HttpClient, PodHttp, Served};
 use runtime_host_pod::{PodIdentity, TERMINATION_INTERFACE, Termination};
 use runtime_host_sockets::{AbortHandle, PodNetwork};
 use runtime_images::ImageError;
@@ -59,6 +59,24 @@ pub(crate) enum Runs {
     Service(HttpService),
 }
 
+impl Runs {
+    /// What it used so far.
+    pub(crate) fn usage(&self) -> Usage {
+        match self {
+            Self::Program { control, .. } => control.usage(),
+            Self::Service(service) => service.usage(),
+        }
+    }
+
+    /// What it served, if it serves.
+    pub(crate) fn served(&self) -> Option<Served> {
+        match self {
+            Self::Program { .. } => None,
+            Self::Service(service) => Some(service.served()),
+        }
+    }
+}
+
 /// A started container, and what there is to wait for.
 pub(crate) struct Started {
     pub(crate) handle: Handle,
@@ -69,7 +87,7 @@ pub(crate) struct Started {
 /// What ends when the container does.
 pub(crate) enum Task {
     Guest(Guest),
-    Serve(Listening),
+    Serve(Box<Listening>),
 }
 
 /// All that a container's guests are made from; a program is one guest, a service one for each request.
@@ -80,7 +98,7 @@ pub(crate) struct GuestParts {
     working_dir: Option<String>,
     memory_bytes: Option<u64>,
     cpu_millis: Option<u32>,
-    /// The container's limits, shared by the guests of a service.
+    /// What the guests of a service use together, and its limits.
     shared: Option<Meter>,
     sink: Arc<LogSink>,
     attachment: Attachment,
@@ -204,7 +222,6 @@ pub(crate) async fn start(
     let memory_bytes = limit("memory").and_then(quantity::units);
     let cpu_millis = limit("cpu").and_then(cpu);
     let termination = Termination::new();
-    let is_service = image.kind() == ImageKind::HttpHandler;
     let parts = GuestParts {
         args: env::argv(container, &env),
         env,
@@ -212,7 +229,7 @@ pub(crate) async fn start(
         working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
         memory_bytes,
         cpu_millis,
-        shared: is_service.then(|| Meter::new(memory_bytes, cpu_millis)),
+        shared: None,
         sink: Arc::clone(&sink),
         attachment: attachment.clone(),
         http: entry.http(&attachment, &inner.config.trust),
@@ -233,9 +250,11 @@ pub(crate) async fn start(
         }
         ImageKind::HttpHandler => {
             let ports = http_ports(container, inner.config.default_http_port);
+            let meter = Meter::new(memory_bytes, cpu_millis);
+            let parts = GuestParts { shared: Some(meter.clone()), ..parts };
             let (listening, service) =
-                guest_http::listen(Arc::clone(&image), parts, &attachment, &ports).map_err(failed)?;
-            (Runs::Service(service), Task::Serve(listening))
+                guest_http::listen(Arc::clone(&image), parts, meter, &attachment, &ports).map_err(failed)?;
+            (Runs::Service(service), Task::Serve(Box::new(listening)))
         }
     };
     inner.event(pod, Some(index), "Normal", "Started", "Container started".to_owned());

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use futures::FutureExt as _;
@@ -80,6 +81,8 @@ pub(crate) struct PodData {
     pub(crate) attachment: Option<Attachment>,
     /// The connections of its guests' HTTP requests; made when the first guest that makes some is started.
     pub(crate) http: Option<HttpClient>,
+    /// Computing time of its containers' runs that have ended.
+    pub(crate) cpu_of_ended: Duration,
     /// The status last sent, and when.
     pub(crate) reported: Option<Box<PodStatus>>,
     pub(crate) reported_at: Timestamp,
@@ -105,6 +108,7 @@ impl PodEntry {
                 prepared,
                 attachment: None,
                 http: None,
+                cpu_of_ended: Duration::ZERO,
                 reported: None,
                 reported_at: Timestamp::UNIX_EPOCH,
                 events: Vec::new(),
