@@ -37,10 +37,11 @@ pub(crate) struct Told {
 impl Inner {
     /// Renews the lease; the status is sent when it differs from the one `told`, and now and then.
     pub(crate) async fn heartbeat(&self, began: Timestamp, told: &mut Option<Told>) {
-        let images = self.images.list().unwrap_or_default();
-        let now = Timestamp::now();
+        let (images, root_dir) = (self.images.clone(), self.config.root_dir.clone());
+        let look = move || (images.list().unwrap_or_default(), rustix::fs::statvfs(&root_dir).ok());
         // What cannot be asked now is not told.
-        let disk = rustix::fs::statvfs(&self.config.root_dir).ok();
+        let (images, disk) = self.tracker.spawn_blocking(look).await.unwrap_or_default();
+        let now = Timestamp::now();
         let measured = Measured {
             began,
             now,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use runtime_engine::{Exit, Guest};
 use runtime_host_sockets::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::BackOff,
@@ -13,7 +14,7 @@ use crate::{
     guest_http, hooks, log_reader, plan,
     probe::{self, Outcome, ProbeKind, Probes},
     prober, spec,
-    start::{self, NotStarted, Preparing, Runs, Started, Task},
+    start::{self, Handle, NotStarted, Preparing, Runs, Started, Task},
     state::{Run, Running, Terminated},
     worker::{Inner, PodEntry},
 };
@@ -126,26 +127,21 @@ impl Inner {
 
     /// Takes in the end of a container's run.
     pub(crate) async fn ended(self: &Arc<Self>, entry: &Arc<PodEntry>, index: usize, id: &str, exit: Exit) {
-        let sink = entry.lock().handles[index]
-            .as_ref()
-            .filter(|handle| handle.id == id)
-            .map(|handle| Arc::clone(&handle.sink));
-        if let Some(sink) = &sink {
-            sink.finish().await;
+        let (pod, ended_at_once, sink) = {
+            let data = entry.lock();
+            let Some(handle) = data.handles[index].as_ref().filter(|handle| handle.id == id) else { return };
+            (Arc::clone(&data.pod), handle.ended_at_once, Arc::clone(&handle.sink))
+        };
+        sink.finish().await;
+        let (exit_code, reason, mut message) = words(&exit, ended_at_once);
+        let policy = spec::container(&pod, index).and_then(|c| c.termination_message_policy.as_deref());
+        if message.is_empty() && exit_code != 0 && policy == Some("FallbackToLogsOnError") {
+            let tail = move || log_reader::tail(sink.path(), LOG_MESSAGE_LINES, LOG_MESSAGE);
+            message = self.tracker.spawn_blocking(tail).await.unwrap_or_default();
         }
         let mut data = entry.lock();
-        let ended_at_once = data.handles[index].as_ref().is_some_and(|handle| handle.ended_at_once);
         let pod = Arc::clone(&data.pod);
-        let container = spec::container(&pod, index);
-        let from_log = container.and_then(|container| container.termination_message_policy.as_deref())
-            == Some("FallbackToLogsOnError");
         let Some(run) = data.state.containers[index].running().filter(|run| run.id == id) else { return };
-        let (exit_code, reason, mut message) = words(&exit, ended_at_once);
-        if message.is_empty() && from_log && exit_code != 0 {
-            message = sink
-                .map(|sink| log_reader::tail(sink.path(), LOG_MESSAGE_LINES, LOG_MESSAGE))
-                .unwrap_or_default();
-        }
         let end = Terminated {
             id: id.to_owned(),
             exit_code,
@@ -177,20 +173,21 @@ impl Inner {
         else {
             return;
         };
+        let Some(over) = over(entry, index, id) else { return };
         let ip = entry.lock().state.ip.clone().unwrap_or_default();
-        let result = hooks::run(&self.network, container, hook, &ip).await;
-        match result {
-            Ok(()) => {
+        match over.run_until_cancelled(hooks::run(&self.network, container, hook, &ip)).await {
+            None => return,
+            Some(Ok(())) => {
                 let mut data = entry.lock();
                 let run = data.state.containers[index].running_mut().filter(|run| run.id == id);
                 if let Some(run) = run
                     && container.startup_probe.is_none()
                 {
                     run.started = true;
-                    run.ready = container.readiness_probe.is_none();
+                    run.ready = container.readiness_probe.is_none() && run.kill_at.is_none();
                 }
             }
-            Err(message) => {
+            Some(Err(message)) => {
                 self.event(
                     pod,
                     Some(index),
@@ -229,8 +226,8 @@ impl Inner {
         }
         let container = spec::container(pod, index);
         let hook = container.and_then(|container| container.lifecycle.as_ref()?.pre_stop.clone());
-        match (hook, container) {
-            (Some(hook), Some(container)) => {
+        match (hook, container, over(entry, index, id)) {
+            (Some(hook), Some(container), Some(over)) => {
                 let (inner, entry, pod, container) =
                     (Arc::clone(self), Arc::clone(entry), Arc::clone(pod), container.clone());
                 let id = id.to_owned();
@@ -238,7 +235,8 @@ impl Inner {
                     let began = tokio::time::Instant::now();
                     let ip = entry.lock().state.ip.clone().unwrap_or_default();
                     let run = hooks::run(&inner.network, &container, &hook, &ip);
-                    if let Ok(Err(message)) = tokio::time::timeout(grace, run).await {
+                    let run = over.run_until_cancelled(tokio::time::timeout(grace, run));
+                    if let Some(Ok(Err(message))) = run.await {
                         inner.event(
                             &pod,
                             Some(index),
@@ -262,21 +260,23 @@ impl Inner {
         index: usize,
         kind: ProbeKind,
     ) {
-        let (id, ip) = {
+        let (id, ip, over) = {
             let mut data = entry.lock();
+            let Some(over) = data.handles[index].as_ref().map(Handle::over) else { return };
             let ip = data.state.ip.clone().unwrap_or_default();
             let container = &mut data.state.containers[index];
             if let Some(probes) = &mut container.probes {
                 probes.asked(kind);
             }
             let Some(run) = container.running() else { return };
-            (run.id.clone(), ip)
+            (run.id.clone(), ip, over)
         };
         let (inner, entry, pod) = (Arc::clone(self), Arc::clone(entry), Arc::clone(pod));
         self.tracker.spawn(async move {
             let Some(container) = spec::container(&pod, index) else { return };
             let Some(probe) = probe::of(container, kind) else { return };
-            let outcome = prober::ask(&inner.network, container, probe, &ip).await;
+            let answer = over.run_until_cancelled(prober::ask(&inner.network, container, probe, &ip));
+            let Some(outcome) = answer.await else { return };
             match &outcome {
                 Outcome::Success => {}
                 Outcome::Failure(why) => {
@@ -313,6 +313,11 @@ impl Inner {
             inner.kick(&entry);
         });
     }
+}
+
+/// Cancelled when this run of a container is over; `None` if it is already.
+fn over(entry: &PodEntry, index: usize, id: &str) -> Option<CancellationToken> {
+    entry.lock().handles[index].as_ref().filter(|handle| handle.id == id).map(Handle::over)
 }
 
 /// Ends a container now.
@@ -372,7 +377,6 @@ mod tests {
         fixtures::{pod, state},
         guest_http::HttpService,
         log_sink::LogWriter,
-        start::Handle,
     };
 
     #[test]
@@ -383,12 +387,9 @@ mod tests {
         let state = state(&pod, "a:run", Timestamp::now());
         let entry = PodEntry::new(Arc::new(pod), state);
         let service = HttpService::new(Meter::new(None, None));
-        entry.lock().handles[0] = Some(Handle {
-            id: "wasm://2".to_owned(),
-            sink: writer.sink(dir.path().join("0.log")),
-            runs: Runs::Service(service.clone()),
-            ended_at_once: false,
-        });
+        let sink = writer.sink(dir.path().join("0.log"));
+        let handle = Handle::new("wasm://2".to_owned(), sink, Runs::Service(service.clone()));
+        entry.lock().handles[0] = Some(handle);
         notify(&entry, 0, "wasm://1", Duration::ZERO);
         assert!(!service.is_stopped());
         notify(&entry, 0, "wasm://2", Duration::ZERO);

@@ -20,6 +20,7 @@ use runtime_host_sockets::{AbortHandle, PodNetwork};
 use runtime_images::ImageError;
 use runtime_net::Attachment;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     downward::Facts,
@@ -48,6 +49,19 @@ pub(crate) struct Handle {
     pub(crate) runs: Runs,
     /// It was ended at once because it cannot hear the notice.
     pub(crate) ended_at_once: bool,
+    /// Tells hooks and probes under way that there is nothing to ask any more.
+    over: DropGuard,
+}
+
+impl Handle {
+    pub(crate) fn new(id: String, sink: Arc<LogSink>, runs: Runs) -> Self {
+        Self { id, sink, runs, ended_at_once: false, over: CancellationToken::new().drop_guard() }
+    }
+
+    /// Cancelled when the run is over.
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.over.token().clone()
+    }
 }
 
 /// How it runs.
@@ -191,7 +205,7 @@ impl fmt::Debug for Prepared {
 pub(crate) async fn start(
     inner: &Arc<Inner>,
     entry: &Arc<PodEntry>,
-    pod: &Pod,
+    pod: &Arc<Pod>,
     index: usize,
     attachment: Attachment,
 ) -> Result<Started, NotStarted> {
@@ -206,7 +220,7 @@ pub(crate) async fn start(
         config_error(message)
     })?;
     let places = Places::of(&inner.config, pod);
-    let mounts = mounts::of_container(pod, container, &places, &env).map_err(|message| {
+    let mounts = mounts(inner, pod, container, &places, &env).await.map_err(|message| {
         inner.event(pod, Some(index), "Warning", "Failed", format!("Error: {message}"));
         config_error(message)
     })?;
@@ -259,8 +273,11 @@ pub(crate) async fn start(
     };
     inner.event(pod, Some(index), "Normal", "Started", "Container started".to_owned());
     let id = format!("wasm://{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
-    let handle = Handle { id, sink, runs, ended_at_once: false };
-    Ok(Started { handle, task, image_id: format!("sha256:{}", image.digest().hex()) })
+    Ok(Started {
+        handle: Handle::new(id, sink, runs),
+        task,
+        image_id: format!("sha256:{}", image.digest().hex()),
+    })
 }
 
 /// Finds the container's image as its pull policy says.
@@ -406,6 +423,22 @@ async fn environment(
         container,
         Sources { pod, facts, config_maps: &config_maps, secrets: &secrets, services },
     )
+}
+
+/// What the container sees of its pod's volumes; opens and copies files.
+async fn mounts(
+    inner: &Inner,
+    pod: &Arc<Pod>,
+    container: &Container,
+    places: &Places,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, String> {
+    if container.volume_mounts.iter().flatten().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let (pod, container, places, env) = (Arc::clone(pod), container.clone(), places.clone(), env.to_vec());
+    let make = move || mounts::of_container(&pod, &container, &places, &env);
+    inner.tracker.spawn_blocking(make).await.unwrap_or_else(|error| Err(chain(&error)))
 }
 
 fn identity(pod: &Pod, container: &Container, attachment: &Attachment) -> PodIdentity {
