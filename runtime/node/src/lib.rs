@@ -14,8 +14,8 @@
 //! - SIGTERM is the notice of `wharf:pod/termination`. A guest that does not import it cannot react, so it is ended
 //!   at once (exit code 143) instead of waiting for its grace to pass; one that does and overstays ends with 137.
 //! - After a restart of the process, containers that ran are run again with the same restart count: it was the node
-//!   that ended them, not they. With `restartPolicy: Never` they have failed (`ContainerStatusUnknown`), because to
-//!   run a step twice is worse than to say that it did not finish.
+//!   that ended them, not they. What their restart policy does not run again has ended: in a shutdown as it did, in a
+//!   crash as `ContainerStatusUnknown`, because to run a step twice is worse than to say that it did not finish.
 //! - Init containers that have ended are not run again then, unless an `emptyDir` of medium `Memory` is lost with the
 //!   machine's memory.
 //! - An `emptyDir` of medium `Memory` lies on the host's tmpfs.

@@ -380,7 +380,7 @@ mod tests {
     };
 
     #[test]
-    fn a_notice_that_comes_late_does_not_end_the_next_run() {
+    fn a_notice_that_comes_late_does_not_end_the_next_run_and_hooks_end_with_theirs() {
         let dir = tempfile::tempdir().unwrap();
         let writer = LogWriter::start(1 << 20, 2).unwrap();
         let pod = pod("Always a");
@@ -394,6 +394,11 @@ mod tests {
         assert!(!service.is_stopped());
         notify(&entry, 0, "wasm://2", Duration::ZERO);
         assert!(service.is_stopped());
+        // Nor does what goes on beside a run outlast it.
+        assert!(over(&entry, 0, "wasm://1").is_none());
+        let over = over(&entry, 0, "wasm://2").unwrap();
+        entry.lock().handles[0] = None;
+        assert!(over.is_cancelled());
         writer.close();
     }
 }
