@@ -63,12 +63,12 @@ pub(crate) fn resource(
 ) -> Result<String, String> {
     let unsupported = || format!("unsupported container resource : {}", selector.resource);
     let (list, name) = selector.resource.split_once('.').ok_or_else(unsupported)?;
-    let resources = container.resources.as_ref();
-    let limits = resources.and_then(|resources| resources.limits.as_ref());
-    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let stated = match list {
-        "limits" => limits.and_then(|limits| limits.get(name)),
-        "requests" => requests.and_then(|requests| requests.get(name)).or_else(|| limits?.get(name)),
+        "limits" => quantity::limit(container, name),
+        "requests" => {
+            requests.and_then(|requests| requests.get(name)).or_else(|| quantity::limit(container, name))
+        }
         _ => return Err(unsupported()),
     };
     let value = match (stated, list, name) {

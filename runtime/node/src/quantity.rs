@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::api::resource::Quantity};
 
 /// A quantity in thousandths, rounded up; `None` if it is not one.
 pub(crate) fn millis(quantity: &Quantity) -> Option<i128> {
@@ -51,6 +51,12 @@ pub(crate) fn units(quantity: &Quantity) -> Option<u64> {
     u64::try_from(millis(quantity)?.checked_add(999)? / 1000).ok()
 }
 
+/// What a container may have of a resource, if that is bounded: a limit of zero is none, as upstream has it.
+pub(crate) fn limit<'a>(container: &'a Container, resource: &str) -> Option<&'a Quantity> {
+    let limit = container.resources.as_ref()?.limits.as_ref()?.get(resource)?;
+    (millis(limit) != Some(0)).then_some(limit)
+}
+
 /// A time in upstream's notation, whole milliseconds: `0s`, `15ms`, `1.5s`, `1m2s`.
 pub(crate) fn duration(duration: Duration) -> String {
     let secs = duration.as_secs();
@@ -70,6 +76,19 @@ pub(crate) fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let check = |amount: &str, expect: Option<&str>| {
+            let container = serde_json::json!({"name": "a", "resources": {"limits": {"memory": amount}}});
+            let container: Container = serde_json::from_value(container).unwrap();
+            assert_eq!(limit(&container, "memory").map(|limit| limit.0.as_str()), expect);
+            assert_eq!(limit(&container, "cpu"), None);
+        };
+        check("64Mi", Some("64Mi"));
+        check("0", None);
+        check("0Gi", None);
+    }
 
     #[test]
     fn quantities_are_read_in_every_notation() {

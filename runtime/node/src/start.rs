@@ -230,11 +230,9 @@ pub(crate) async fn start(
         let name = container.name.clone();
         inner.tracker.spawn_blocking(move || places.prune_logs(&name, restarts));
     }
-    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let limit = |name: &str| limits.and_then(|limits| limits.get(name));
     let cpu = |quantity: &Quantity| quantity::millis(quantity).and_then(|millis| u32::try_from(millis).ok());
-    let memory_bytes = limit("memory").and_then(quantity::units);
-    let cpu_millis = limit("cpu").and_then(cpu);
+    let memory_bytes = quantity::limit(container, "memory").and_then(quantity::units);
+    let cpu_millis = quantity::limit(container, "cpu").and_then(cpu);
     let termination = Termination::new();
     let parts = GuestParts {
         args: env::argv(container, &env),
