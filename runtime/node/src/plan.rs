@@ -363,7 +363,7 @@ mod tests {
         check("Always a", "a:run shutdown10", &stop(10));
         check("Always a", "a:run shutdown300", &stop(30));
         check("Always a", "a:stop20 shutdown10", "KillBy(0, 1970-01-01T00:16:50Z)");
-        check("Always a deleted5", "a:run shutdown", &stop(6));
+        check("Always a deleted5", "a:run shutdown", &stop(5));
         check("Always a deleted30", "a:exit0 shutdown torn", "ReportEnded");
         check("Always a", "a:exit143 shutdown", "TearDown");
     }

@@ -14,8 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     handle::NodeHandle,
-    plan, spec,
-    state::{Ending, PodState, Run, Terminated},
+    plan,
+    spec::{self, Role},
+    state::{ContainerState, Ending, PodState, Run, Terminated},
     worker::{Inner, PodEntry},
 };
 
@@ -91,8 +92,11 @@ pub(crate) fn left_behind(pod: &Pod, state: &PodState, told: Option<&PodStatus>)
     };
     let mut left = state.clone();
     if finished {
-        let failed_by_shutdown = |end: &Terminated| end.exit_code != 0 && by_shutdown(end);
-        if !state.containers.iter().any(|container| container.exited().is_some_and(failed_by_shutdown)) {
+        let failed_by_shutdown = |(index, container): (usize, &ContainerState)| {
+            let end = container.exited().filter(|_| spec::role(pod, index) != Role::Sidecar);
+            end.is_some_and(|end| end.exit_code != 0 && by_shutdown(end))
+        };
+        if !state.containers.iter().enumerate().any(failed_by_shutdown) {
             left.ending = Some(Ending::Finished);
         }
         return Some(left);
@@ -129,6 +133,7 @@ mod tests {
         let host = IpAddr::from([127, 0, 0, 1]);
         let status = |pod: &Pod, state: &PodState| status::status(pod, state, host, &[], now);
         let told = status(&pod, &fixtures::state(&pod, before, now));
+        pod.status = Some(told.clone());
         let state = fixtures::state(&pod, text, now);
         let left = left_behind(&pod, &state, Some(&told));
         let said = left.as_ref().map(|left| status(&pod, left));

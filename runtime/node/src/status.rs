@@ -31,7 +31,7 @@ pub(crate) fn status(
     let end = said.unwrap_or_else(|| phase(pod, state));
     let (phase, (reason, message)) = match end {
         "Succeeded" | "Failed" if runs && said.is_none() => (under_way(pod, state), (None, None)),
-        phase => (phase, why(pod, state)),
+        phase => (phase, why(pod, state, phase)),
     };
     let mut statuses: Vec<ContainerStatus> = spec::containers(pod)
         .zip(&state.containers)
@@ -105,14 +105,14 @@ fn under_way(pod: &Pod, state: &PodState) -> &'static str {
 }
 
 /// The pod's reason and message. What others have said of its end stays.
-fn why(pod: &Pod, state: &PodState) -> (Option<String>, Option<String>) {
+fn why(pod: &Pod, state: &PodState, phase: &str) -> (Option<String>, Option<String>) {
     let told = |reason: &str, message: &str| (Some(reason.to_owned()), Some(message.to_owned()));
     match &state.ending {
         Some(Ending::DeadlineExceeded) => {
             told("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         }
         Some(Ending::Evicted(message)) => told("Evicted", message),
-        Some(Ending::Shutdown) => {
+        Some(Ending::Shutdown) if phase == "Failed" => {
             told("Terminated", "Pod was terminated in response to imminent node shutdown.")
         }
         _ => match (spec::ended_phase(pod), &pod.status) {

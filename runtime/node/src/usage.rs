@@ -228,6 +228,41 @@ mod tests {
         registry.register_collector(Box::new(Fixed(vec![pod])));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        expect![].assert_eq(&text);
+        expect![[r##"
+            # HELP container_cpu_usage_seconds CPU time that the container has used since its start, in core-seconds
+            # TYPE container_cpu_usage_seconds counter
+            container_cpu_usage_seconds_total{container="a",namespace="default",pod="web-1"} 0.25
+            container_cpu_usage_seconds_total{container="b",namespace="default",pod="web-1"} 0.5
+            # HELP container_memory_working_set_bytes Memory of the container now, in bytes
+            # TYPE container_memory_working_set_bytes gauge
+            container_memory_working_set_bytes{container="a",namespace="default",pod="web-1"} 65536.0
+            container_memory_working_set_bytes{container="b",namespace="default",pod="web-1"} 1048576.0
+            # HELP container_start_time_seconds When the container was started, in seconds since the Unix epoch
+            # TYPE container_start_time_seconds gauge
+            container_start_time_seconds{container="a",namespace="default",pod="web-1"} 1.5
+            container_start_time_seconds{container="b",namespace="default",pod="web-1"} 1.5
+            # HELP wharf_http_requests Requests that came to the HTTP handler
+            # TYPE wharf_http_requests counter
+            wharf_http_requests_total{container="b",namespace="default",pod="web-1"} 9.0
+            # HELP wharf_http_instances Instances of the HTTP handler now
+            # TYPE wharf_http_instances gauge
+            wharf_http_instances{container="b",namespace="default",pod="web-1"} 1.0
+            # HELP wharf_http_traps Instances of the HTTP handler that trapped
+            # TYPE wharf_http_traps counter
+            wharf_http_traps_total{container="b",namespace="default",pod="web-1"} 2.0
+            # HELP wharf_http_timeouts Instances of the HTTP handler that were ended at their deadline
+            # TYPE wharf_http_timeouts counter
+            wharf_http_timeouts_total{container="b",namespace="default",pod="web-1"} 4.0
+            # HELP wharf_http_rejected Requests turned away because too many waited, or too long
+            # TYPE wharf_http_rejected counter
+            wharf_http_rejected_total{container="b",namespace="default",pod="web-1"} 3.0
+            # HELP pod_cpu_usage_seconds CPU time that the pod's containers have used, in core-seconds
+            # TYPE pod_cpu_usage_seconds counter
+            pod_cpu_usage_seconds_total{namespace="default",pod="web-1"} 2.0
+            # HELP pod_memory_working_set_bytes Memory of the pod's containers now, in bytes
+            # TYPE pod_memory_working_set_bytes gauge
+            pod_memory_working_set_bytes{namespace="default",pod="web-1"} 1114112.0
+            # EOF
+        "##]].assert_eq(&text);
     }
 }
