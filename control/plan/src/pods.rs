@@ -2,7 +2,7 @@
 
 use crate::object::Meta;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ pub fn phase(pod: &Pod) -> &str {
 /// `spec.nodeName`, when it has one.
 pub fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Its init containers that run as long as the pod does.
+pub fn sidecars(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let init_containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    init_containers.filter(|container| container.restart_policy.as_deref() == Some("Always"))
 }
 
 /// Its priority.
@@ -116,8 +122,18 @@ pub fn time(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
-/// The most restarts of any of its containers.
-pub fn max_restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses.into_iter().flatten().map(|status| status.restart_count).max().unwrap_or(0)
+/// The most restarts of any of its containers, and of any of its sidecars.
+pub fn max_restarts(pod: &Pod) -> (i32, i32) {
+    let sidecars: Vec<&str> = sidecars(pod).map(|container| container.name.as_str()).collect();
+    let most = |statuses: Option<&Vec<ContainerStatus>>, counts: &dyn Fn(&str) -> bool| {
+        let counted = statuses.into_iter().flatten().filter(|status| counts(&status.name));
+        counted.map(|status| status.restart_count).max().unwrap_or(0)
+    };
+    let status = pod.status.as_ref();
+    (
+        most(status.and_then(|status| status.container_statuses.as_ref()), &|_| true),
+        most(status.and_then(|status| status.init_container_statuses.as_ref()), &|name| {
+            sidecars.contains(&name)
+        }),
+    )
 }

@@ -15,7 +15,7 @@ pub(crate) fn now() -> Timestamp {
 /// A pod: `name:state key=value ..`, in namespace `default`.
 ///
 /// States: pending, running (not ready), ready, failed, succeeded; `node=`, `cpu=`, `memory=`, `owner=` (the UID of its
-/// replica set), `hostport=`, `cost=`, `since=` and `created=` (minutes within the hour before [`now`]), `ip=`, `restarts=`, `ns=`,
+/// replica set), `hostport=`, `cost=`, `since=` and `created=` (minutes within the hour before [`now`]), `ip=`, `restarts=` (and `/` those of a sidecar), `ns=`,
 /// `priority=`, `never` (preempting others), `nominated=`, `victim` (of a preemption), `deleting`; any other pair is a label. A pod has the UID `uid-<name>` and runs on `n1` unless it is pending.
 pub(crate) fn pod(line: &str) -> Object {
     let mut words = line.split_whitespace();
@@ -65,9 +65,14 @@ pub(crate) fn pod(line: &str) -> Object {
                     json!(format!("2026-01-01T00:{value}:00Z"));
             }
             "restarts" => {
-                let count: i32 = value.parse().unwrap();
-                pod["status"]["containerStatuses"] =
-                    json!([{"name": "c", "restartCount": count, "image": "", "imageID": "", "ready": true}]);
+                let (own, sidecar) = value.split_once('/').unwrap_or((value, "0"));
+                let statuses = |name: &str, count: &str| {
+                    let count: i32 = count.parse().unwrap();
+                    json!([{"name": name, "restartCount": count, "image": "", "imageID": "", "ready": true}])
+                };
+                pod["spec"]["initContainers"] = json!([{"name": "s", "restartPolicy": "Always"}]);
+                pod["status"]["containerStatuses"] = statuses("c", own);
+                pod["status"]["initContainerStatuses"] = statuses("s", sidecar);
             }
             "ip" => {
                 pod["status"]["podIP"] = json!(value);

@@ -182,10 +182,8 @@ fn target(pod: &Pod, port: &ServicePort) -> Option<i32> {
         Some(IntOrString::Int(number)) => Some(*number),
         Some(IntOrString::String(name)) => {
             let spec = pod.spec.as_ref()?;
-            let sidecars = spec.init_containers.iter().flatten();
-            let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
-            let ports =
-                spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+            let containers = spec.containers.iter().chain(pods::sidecars(pod));
+            let ports = containers.flat_map(|container| container.ports.iter().flatten());
             let mut named = ports.filter(|port| port.name.as_deref() == Some(name));
             named
                 .find(|port| port.protocol.as_deref().unwrap_or("TCP") == protocol)

@@ -44,10 +44,10 @@ fn cost(pod: &Pod) -> i32 {
     pod.metadata.annotation(COST).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The age on a logarithmic scale: younger is smaller.
+/// The age in nanoseconds on a logarithmic scale: younger is smaller.
 fn magnitude(since: Timestamp, now: Timestamp) -> u32 {
-    let secs = u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0);
-    secs.checked_ilog2().map_or(0, |log| log + 1)
+    let nanos = u128::try_from(now.duration_since(since).as_nanos()).unwrap_or(0);
+    nanos.checked_ilog2().map_or(0, |log| log + 1)
 }
 
 #[cfg(test)]
@@ -72,6 +72,7 @@ mod tests {
         check("a:ready node=n1; b:ready node=n2", expect!["b a"]);
         check("a:ready since=01; b:ready since=09", expect!["b a"]);
         check("a:running restarts=1; b:running restarts=4", expect!["b a"]);
+        check("a:running restarts=1/9; b:running restarts=4; c:running restarts=1", expect!["b a c"]);
         check("a:running created=00; b:running created=09", expect!["b a"]);
     }
 }

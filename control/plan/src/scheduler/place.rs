@@ -245,7 +245,7 @@ fn balance(wanted: &Amounts, space: &NodeSpace) -> i128 {
 
 fn host_ports(pod: &Pod) -> BTreeSet<HostPort> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let ports = containers.chain(pods::sidecars(pod)).flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;
@@ -339,6 +339,17 @@ mod tests {
             p: no nodes available to schedule pods
         "#]],
         );
+    }
+
+    #[test]
+    fn a_sidecar_takes_its_host_ports_and_a_step_before_the_pod_does_not() {
+        let pod = serde_json::json!({"metadata": {}, "spec": {"containers": [], "initContainers": [
+            {"name": "side", "restartPolicy": "Always", "ports": [{"containerPort": 1, "hostPort": 81}]},
+            {"name": "step", "ports": [{"containerPort": 1, "hostPort": 82}]},
+        ]}});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let numbers: Vec<i32> = host_ports(&pod).into_iter().map(|(_, _, number)| number).collect();
+        assert_eq!(numbers, [81]);
     }
 
     #[test]
