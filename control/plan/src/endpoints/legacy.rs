@@ -1,12 +1,12 @@
 //! Endpoints, the older form: one object a service, at most a thousand addresses.
 
-use super::{HEADLESS, Member, endpoints_key, is_headless, members, selector, target_ref};
+use super::{HEADLESS, endpoints_key, is_headless, members, selector, subsets};
 use crate::action::{Action, Plan, Propagation, change};
 use crate::object::{ENDPOINTS, Meta};
 use crate::world::World;
 use control_api::object::Key;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ pub(super) fn reconcile(world: &World, at: &Key, _: Timestamp) -> Plan {
     if selector(service).is_none() || service.metadata.is_deleting() {
         return Plan::nothing();
     }
-    let members: Vec<Member<'_>> = members(world, service);
-    let (subsets, cut) = subsets(service, members);
+    let mut subsets = subsets::pack(service, members(world, service));
+    let cut = subsets::truncate(&mut subsets, FULL);
     let mut new = old.map_or_else(|| empty(service), |old| Endpoints::clone(old));
     new.subsets = (!subsets.is_empty()).then_some(subsets);
     new.metadata.labels = Some(labels(service));
@@ -82,87 +82,34 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-/// Addresses grouped by the ports they have, and whether some had to be left out.
-fn subsets(service: &Service, members: Vec<Member<'_>>) -> (Vec<EndpointSubset>, bool) {
-    let publish_not_ready =
-        service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
-    let headless = service.spec.as_ref().is_some_and(is_headless);
-    let mut groups: BTreeMap<Vec<(String, i32, String)>, EndpointSubset> = BTreeMap::new();
-    let mut members: Vec<_> =
-        members.into_iter().filter(|member| !member.terminating || publish_not_ready).collect();
-    // Ready ones are the last to be left out.
-    members.sort_by_key(|member| !(member.serving || publish_not_ready));
-    let cut = members.len() > FULL;
-    members.truncate(FULL);
-    for member in members {
-        let ports: Vec<EndpointPort> = member
-            .ports()
-            .map(|(port, number)| EndpointPort {
-                name: port.name.clone().filter(|name| !name.is_empty()),
-                port: number,
-                protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
-                app_protocol: port.app_protocol.clone(),
-            })
-            .collect();
-        if ports.is_empty() && !headless {
-            continue;
-        }
-        let group = ports.iter().map(|port| {
-            (port.name.clone().unwrap_or_default(), port.port, port.protocol.clone().unwrap_or_default())
-        });
-        let subset = groups.entry(group.collect()).or_insert_with(|| EndpointSubset {
-            ports: (!ports.is_empty()).then_some(ports),
-            ..EndpointSubset::default()
-        });
-        let address = EndpointAddress {
-            ip: member.addresses.first().cloned().unwrap_or_default(),
-            hostname: member.hostname.clone(),
-            node_name: crate::pods::node(member.pod).map(str::to_owned),
-            target_ref: Some(target_ref(member.pod)),
-        };
-        if member.serving || publish_not_ready {
-            subset.addresses.get_or_insert_default().push(address);
-        } else {
-            subset.not_ready_addresses.get_or_insert_default().push(address);
-        }
-    }
-    (groups.into_values().collect(), cut)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::object::{SERVICES, key};
-    use crate::testing::{add_pods, now, world};
-    use expect_test::{Expect, expect};
-    use serde_json::json;
+    use crate::testing::{add, add_pods, now, world};
+    use serde_json::{Value, json};
 
-    fn check(pods: &str, expect: Expect) {
+    #[test]
+    fn endpoints_follow_the_pods_and_say_when_there_are_too_many() {
         let service = json!({
             "metadata": {"name": "web", "namespace": "default", "uid": "uid-web", "resourceVersion": "3"},
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
         });
+        let at = key(SERVICES, "default", "web");
         let mut world = world(&[(SERVICES, service)]);
-        add_pods(&mut world, pods);
-        let plan = reconcile(&world, &key(SERVICES, "default", "web"), now());
+        let line = |n: usize| format!("p{n:04}:ready app=web ip=1.1.{}.{}", n / 256, n % 256);
+        add_pods(&mut world, &(0..FULL).map(line).collect::<Vec<_>>().join(";"));
+        let plan = reconcile(&world, &at, now());
         let Some(Action::Create { object, .. }) = plan.actions.first() else { panic!("{plan}") };
-        let text = |list: &serde_json::Value| -> Vec<String> {
-            list.as_array()
-                .into_iter()
-                .flatten()
-                .map(|address| address["ip"].as_str().unwrap().to_owned())
-                .collect()
-        };
-        let subset = &object["subsets"][0];
-        let (ready, not) = (text(&subset["addresses"]), text(&subset["notReadyAddresses"]));
-        expect.assert_eq(&format!("{} ready {ready:?} not {not:?}", subset["ports"][0]["port"]));
-    }
-
-    #[test]
-    fn ready_pods_and_others_are_told_apart_and_ending_ones_left_out() {
-        check(
-            "a:ready app=web ip=1.1.1.1; b:running app=web ip=1.1.1.2; c:ready app=web ip=1.1.1.3 deleting; d:pending app=web",
-            expect![[r#"8080 ready ["1.1.1.1"] not ["1.1.1.2"]"#]],
-        );
+        assert_eq!(object["metadata"]["annotations"], Value::Null);
+        let mut endpoints = Value::clone(object);
+        endpoints["metadata"]["resourceVersion"] = json!("4");
+        add(&mut world, &ENDPOINTS, &endpoints);
+        assert_eq!(reconcile(&world, &at, now()).to_string(), "");
+        add_pods(&mut world, &line(FULL));
+        let plan = reconcile(&world, &at, now());
+        let Some(Action::Patch { patch, .. }) = plan.actions.first() else { panic!("{plan}") };
+        assert_eq!(patch["metadata"]["annotations"][OVER_CAPACITY], "truncated");
+        assert_eq!(patch["subsets"][0]["addresses"].as_array().unwrap().len(), FULL);
     }
 }

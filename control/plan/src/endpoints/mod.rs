@@ -6,6 +6,7 @@
 mod legacy;
 mod mirror;
 mod slices;
+mod subsets;
 
 use crate::controller::{Controller, Wake};
 use crate::object::{Change, ENDPOINTS as ENDPOINTS_KIND, Meta, Object, SERVICES, key};

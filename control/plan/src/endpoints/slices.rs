@@ -141,7 +141,8 @@ fn wanted(world: &World, service: &Service, spec: &ServiceSpec) -> BTreeMap<Grou
                 known.push((member.numbers.clone(), group.clone()));
                 group
             });
-            let endpoint = endpoint(&member, addresses, spec.publish_not_ready_addresses == Some(true));
+            let mut endpoint = endpoint(&member, addresses, spec.publish_not_ready_addresses == Some(true));
+            endpoint.zone = endpoint.node_name.as_deref().and_then(|node| zone(world, node));
             let uid = member.pod.metadata.uid_str().to_owned();
             groups.entry(group).or_default().endpoints.insert(uid, endpoint);
         }
@@ -176,6 +177,16 @@ fn endpoint(member: &Member<'_>, addresses: Vec<String>, publish_not_ready: bool
         target_ref: Some(target_ref(member.pod)),
         ..Endpoint::default()
     }
+}
+
+/// The zone of a node, as its label tells.
+fn zone(world: &World, node: &str) -> Option<String> {
+    world
+        .node(node)?
+        .metadata
+        .label("topology.kubernetes.io/zone")
+        .filter(|zone| !zone.is_empty())
+        .map(str::to_owned)
 }
 
 pub(super) fn group_of(address_type: &str, ports: &[EndpointPort]) -> Group {
@@ -366,6 +377,22 @@ mod tests {
         "#]],
         );
         check(&json!({"selector": null}), PODS, expect![""]);
+    }
+
+    #[test]
+    fn an_endpoint_has_the_zone_of_its_node() {
+        let mut world = world(&[(SERVICES, service(&json!({})))]);
+        let node = json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "east"}}});
+        add(&mut world, &crate::object::NODES, &node);
+        add_pods(
+            &mut world,
+            "a:ready app=web port=http:80 ip=1.1.1.1; b:ready app=web port=http:80 ip=1.1.1.2 node=n2",
+        );
+        let plan = reconcile(&world, &key(SERVICES, "default", "web"), now());
+        let Some(Action::Together(actions)) = plan.actions.first() else { panic!("{plan}") };
+        let Some(Action::Create { object: slice, .. }) = actions.first() else { panic!("{plan}") };
+        let endpoints = object::list(slice, &["endpoints"]);
+        assert_eq!((&endpoints[0]["zone"], &endpoints[1]["zone"]), (&json!("east"), &Value::Null));
     }
 
     #[test]
