@@ -16,7 +16,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub struct SharedPods(Arc<Mutex<Pods>>);
 
 /// Each pod at its latest revision.
-type Pods = BTreeMap<Key, (u64, Weak<Pod>)>;
+#[derive(Debug, Default)]
+struct Pods {
+    latest: BTreeMap<Key, (u64, Weak<Pod>)>,
+    /// How many there may be before those that nobody holds are swept out.
+    enough: usize,
+}
+
+impl Pods {
+    /// Who is behind may decode a pod that was let go of already, and nobody will let go of it again: so what nobody
+    /// holds is swept out whenever there are twice as many as were left the last time.
+    fn insert(&mut self, key: Key, revision: u64, pod: &Arc<Pod>) {
+        self.latest.insert(key, (revision, Arc::downgrade(pod)));
+        if self.latest.len() > self.enough {
+            self.latest.retain(|_, (_, pod)| pod.strong_count() > 0);
+            self.enough = (self.latest.len() * 2).max(FEW);
+        }
+    }
+}
+
+/// So few are never swept.
+const FEW: usize = 64;
 
 impl SharedPods {
     /// The pod, decoded here or elsewhere, without its managed fields.
@@ -29,21 +49,21 @@ impl SharedPods {
             return Err(serde_json::Error::custom("it is not a pod"));
         };
         let mut pods = self.lock();
-        match pods.get(&stored.key) {
+        match pods.latest.get(&stored.key) {
             Some((revision, _)) if *revision > stored.revision => {}
-            _ => drop(pods.insert(stored.key.clone(), (stored.revision, Arc::downgrade(&pod)))),
+            _ => pods.insert(stored.key.clone(), stored.revision, &pod),
         }
         Ok(pod)
     }
 
     /// Lets go of a pod that was deleted.
     pub(crate) fn forget(&self, key: &Key) {
-        self.lock().remove(key);
+        self.lock().latest.remove(key);
     }
 
     fn held(&self, stored: &Stored) -> Option<Arc<Pod>> {
         let pods = self.lock();
-        let (revision, pod) = pods.get(&stored.key)?;
+        let (revision, pod) = pods.latest.get(&stored.key)?;
         if *revision == stored.revision { pod.upgrade() } else { None }
     }
 
@@ -77,6 +97,20 @@ mod tests {
         assert_eq!(late.metadata.resource_version.as_deref(), Some("1"));
         assert!(Arc::ptr_eq(&second, &pods.decode(&stored(2)).unwrap()));
         pods.forget(&stored(2).key);
-        assert!(pods.lock().is_empty());
+        assert!(pods.lock().latest.is_empty());
+    }
+
+    #[test]
+    fn pods_that_are_decoded_after_they_were_let_go_of_are_not_kept_for_ever() {
+        let pods = SharedPods::default();
+        let named = |name: &str| Stored { key: Key { name: name.to_owned(), ..stored(1).key }, ..stored(1) };
+        let held = pods.decode(&named("held")).unwrap();
+        for at in 0..10 * FEW {
+            let late = named(&format!("late-{at}"));
+            pods.forget(&late.key);
+            drop(pods.decode(&late).unwrap());
+        }
+        assert!(pods.lock().latest.len() <= FEW);
+        assert!(Arc::ptr_eq(&held, &pods.decode(&named("held")).unwrap()));
     }
 }
