@@ -1,6 +1,6 @@
 //! Pods that nobody will ever end: those bound to a node that is gone, and those that have ended, beyond a number.
 
-use crate::action::{Action, Plan, Propagation};
+use crate::action::{Action, Plan, Propagation, change};
 use crate::controller::{Controller, Wake};
 use crate::object::{Change, Meta, NODES, Object, PODS, cluster_key, key};
 use crate::pods;
@@ -83,19 +83,33 @@ fn collect_nodeless(world: &World, at: &Key, now: Timestamp) -> Plan {
         return Plan::nothing();
     }
     let mut plan = Plan::nothing();
-    let mut deletes = Vec::new();
+    let (mut failures, mut deletes) = (Vec::new(), Vec::new());
     for pod in pods {
         let since = world.gone_since(&at.name).unwrap_or(world.started()).max(pod.metadata.created());
         let end = since.checked_add(QUARANTINE).unwrap_or(Timestamp::MAX);
         match pods::until(end, now) {
             Some(rest) => plan.look_again_in(rest),
-            None => deletes.push(delete(pod)),
+            None => {
+                failures.extend(fail(pod, now));
+                deletes.push(delete(pod));
+            }
         }
     }
-    if !deletes.is_empty() {
-        plan.actions.push(Action::Together(deletes));
-    }
+    // Why a pod goes is in its status before it goes.
+    plan.actions.extend([failures, deletes].into_iter().filter(|all| !all.is_empty()).map(Action::Together));
     plan
+}
+
+/// A pod that has not ended will not end by itself: nobody runs it any more.
+fn fail(pod: &Pod, now: Timestamp) -> Option<Action> {
+    if pods::is_terminal(pod) {
+        return None;
+    }
+    let message = "PodGC: node no longer exists";
+    let mut new = pods::with_condition(pod, "DisruptionTarget", true, "DeletionByPodGC", message, now);
+    new.status.get_or_insert_default().phase = Some("Failed".to_owned());
+    let at = key(PODS, pod.metadata.namespace_str(), pod.metadata.name_str());
+    change(&at, pod.metadata.revision(), Some("status"), pod, &new)
 }
 
 #[cfg(test)]
@@ -110,7 +124,7 @@ mod tests {
         if let Some(node) = node {
             add_node(&mut world, node);
         }
-        add_pods(&mut world, "a:running node=n1; b:running node=n2");
+        add_pods(&mut world, "a:running node=n1; b:running node=n2; c:succeeded node=n1");
         let plan = reconcile(&world, &cluster_key(NODES, "n1"), now() + Duration::from_secs(secs));
         expect.assert_eq(&plan.to_string());
     }
@@ -129,7 +143,9 @@ mod tests {
             None,
             60,
             expect![[r#"
+            patch pods default/a status {"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:01:00Z","status":"False","type":"Ready"},{"lastTransitionTime":"2026-01-01T00:11:00Z","message":"PodGC: node no longer exists","reason":"DeletionByPodGC","status":"True","type":"DisruptionTarget"}],"phase":"Failed"}}
             delete pods default/a Background grace=0
+            delete pods default/c Background grace=0
         "#]],
         );
     }
