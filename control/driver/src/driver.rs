@@ -185,7 +185,7 @@ impl Driver {
         add(&self.metrics.rows[job.0].reconciles);
         match decision {
             Ok(plan) => {
-                self.feed.world.set_aside(&plan.unplaced);
+                self.feed.world.remember(&plan);
                 Some(plan)
             }
             Err(panic) => {

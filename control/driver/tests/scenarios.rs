@@ -76,6 +76,11 @@ fn taints_drive_pods_off_their_node() {
 }
 
 #[test]
+fn pods_of_a_node_that_is_gone_fail_and_go() {
+    check("pod_gc");
+}
+
+#[test]
 fn endpoints_that_a_user_writes_are_told_as_slices() {
     check("mirror");
 }

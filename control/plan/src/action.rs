@@ -1,6 +1,7 @@
 //! Changes to make, as data: tests compare them, logs print them, the driver carries them out.
 
 use crate::scheduler::waiting::Unplaced;
+use crate::world::Registration;
 use control_api::object::{Key, ResourceId};
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde::Serialize;
@@ -17,6 +18,8 @@ pub struct Plan {
     pub look_again: Option<Duration>,
     /// Pods that were found to fit on no node, if the plan is carried out: the world sets them aside.
     pub unplaced: Vec<Unplaced>,
+    /// What it tells of a node's registration: the world remembers it, so that it is told once.
+    pub registration: Option<Registration>,
 }
 
 /// A change to make.

@@ -34,4 +34,4 @@ pub use object::{Change, Object};
 pub use scheduler::amounts::Amounts;
 pub use scheduler::place::{Cluster, HostPort, NodeName, NodeSpace, Unfit, place};
 pub use scheduler::waiting::{Unplaced, WaitingPod, WaitingPods};
-pub use world::{Settings, World};
+pub use world::{Registration, Settings, World};

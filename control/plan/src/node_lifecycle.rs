@@ -1,14 +1,15 @@
-//! Nodes that fall silent: their Ready condition becomes Unknown. Taints keep new pods away from them, as from nodes that
+//! Nodes that come and go are told of; those that fall silent have their Ready condition become Unknown. Taints keep new pods away from them, as from nodes that
 //! say they are not ready and from those that are cordoned.
 
 use crate::action::{Action, EventRecord, Plan, change};
 use crate::controller::{Controller, Wake, itself};
 use crate::object::{Change, Meta, NODES, PODS, cluster_key, key, reference};
 use crate::pods::{self, time, until};
-use crate::world::World;
+use crate::world::{Registration, World};
 use control_api::object::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::time::Duration;
 
 const NAME: &str = "node-controller";
@@ -47,9 +48,9 @@ fn ready(node: &Node) -> Option<&NodeCondition> {
 
 fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
     let Some(node) = world.node(&at.name) else {
-        return Plan::nothing();
+        return removed(world, &at.name);
     };
-    let mut plan = Plan::nothing();
+    let mut plan = registered(world, node);
     let mut told = Node::clone(node);
     let silent_at = last_heard(world, node).checked_add(GRACE).unwrap_or(Timestamp::MAX);
     let silent = until(silent_at, now);
@@ -75,6 +76,36 @@ fn reconcile(world: &World, at: &Key, now: Timestamp) -> Plan {
         plan.actions.extend(pods_not_ready(world, &at.name, now));
     }
     plan
+}
+
+/// Tells of a node that is new to us, as upstream does after each start.
+fn registered(world: &World, node: &Node) -> Plan {
+    let (name, uid) = (node.metadata.name_str(), node.metadata.uid_str());
+    if world.registered_node(name) == Some(uid) {
+        return Plan::nothing();
+    }
+    let message = format!("Node {name} event: Registered Node {name} in Controller");
+    Plan {
+        actions: vec![Action::Tell(Box::new(event(node, "RegisteredNode", message)))],
+        registration: Some(Registration::Added { node: name.to_owned(), uid: uid.to_owned() }),
+        ..Plan::default()
+    }
+}
+
+/// Tells of a node that is gone.
+fn removed(world: &World, name: &str) -> Plan {
+    let Some(uid) = world.registered_node(name) else {
+        return Plan::nothing();
+    };
+    let metadata =
+        ObjectMeta { name: Some(name.to_owned()), uid: Some(uid.to_owned()), ..ObjectMeta::default() };
+    let message = format!("Node {name} event: Removing Node {name} from Controller");
+    let node = Node { metadata, ..Node::default() };
+    Plan {
+        actions: vec![Action::Tell(Box::new(event(&node, "RemovingNode", message)))],
+        registration: Some(Registration::Removed { node: name.to_owned() }),
+        ..Plan::default()
+    }
 }
 
 /// When a node was last heard of: by its lease, or its status, or (as nobody listened before) our own start.
@@ -195,8 +226,42 @@ mod tests {
         let mut world = world(&[(LEASES, lease)]);
         add_node(&mut world, node);
         add_pods(&mut world, "a:ready node=n1");
+        world.remember(&reconcile(&world, &cluster_key(NODES, "n1"), now()));
         let at = now() + Duration::from_secs(after_start_secs);
         expect.assert_eq(&reconcile(&world, &cluster_key(NODES, "n1"), at).to_string());
+    }
+
+    #[test]
+    fn a_node_is_told_of_once_when_it_comes_and_once_when_it_goes() {
+        let mut world = world(&[]);
+        let at = cluster_key(NODES, "n1");
+        let step = |world: &mut World, expect: Expect| {
+            let plan = reconcile(world, &at, now());
+            world.remember(&plan);
+            expect.assert_eq(&plan.to_string());
+        };
+        add_node(&mut world, "n1/ready=True");
+        step(
+            &mut world,
+            expect![[r#"
+                tell Normal RegisteredNode n1: Node n1 event: Registered Node n1 in Controller
+                look again in 40s
+            "#]],
+        );
+        step(
+            &mut world,
+            expect![[r#"
+                look again in 40s
+            "#]],
+        );
+        world.apply(at.clone(), 2, None, now());
+        step(
+            &mut world,
+            expect![[r#"
+                tell Normal RemovingNode n1: Node n1 event: Removing Node n1 from Controller
+            "#]],
+        );
+        step(&mut world, expect![""]);
     }
 
     #[test]

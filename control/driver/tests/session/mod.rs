@@ -167,6 +167,7 @@ impl Session {
                 self.patch(target, None, &json!({"metadata": {"finalizers": null}})).await?;
             }
             ["tick", time] => self.tick(time).await,
+            ["get", "conditions", pod] => return Ok(self.conditions(pod)),
             ["get", what] => return Ok(self.get(what)),
             ["bounds", name] => {
                 let told = self.extremes.remove(*name);

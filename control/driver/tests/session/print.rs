@@ -34,6 +34,17 @@ impl Session {
         if out.is_empty() { "nothing\n".to_owned() } else { out }
     }
 
+    /// The conditions of a pod, a line each.
+    pub(crate) fn conditions(&self, name: &str) -> String {
+        let pods = self.list("", "pods");
+        let pod = pods.iter().find(|pod| object::name(pod) == name).expect("there is such a pod");
+        let line = |condition: &Value| {
+            let text = |field: &str| object::text(condition, &[field]).to_owned();
+            format!("{}={} {}: {}\n", text("type"), text("status"), text("reason"), text("message"))
+        };
+        object::list(pod, &["status", "conditions"]).iter().map(line).collect()
+    }
+
     fn each(
         &self,
         group: &str,

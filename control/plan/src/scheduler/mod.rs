@@ -226,7 +226,7 @@ mod tests {
     fn step(world: &mut World, after_secs: u64, expect: Expect) {
         let now = now() + Duration::from_secs(after_secs);
         let plan = reconcile(world, &cluster_key(PODS, "waiting"), now);
-        world.set_aside(&plan.unplaced);
+        world.remember(&plan);
         let mut lines = String::new();
         for action in plan.actions.iter().flat_map(|action| match action {
             Action::Together(actions) => actions.clone(),

@@ -4,14 +4,20 @@
 //! had acknowledged: so a decision sees the writes of earlier ones, and no expectations need to be kept. What a
 //! controller looks up goes through an index: no decision about one object walks over all pods.
 
+mod node_history;
+mod owners;
+mod pod_index;
+
+pub use node_history::Registration;
+
+use crate::action::Plan;
 use crate::object::{Change, Meta, NAMESPACES, NODES, Object, REPLICA_SETS};
 use crate::pods;
 use crate::scheduler;
 use crate::scheduler::amounts::Amounts;
 use crate::scheduler::place::NodeSpace;
-use crate::scheduler::waiting::{Unplaced, WaitingPods};
+use crate::scheduler::waiting::WaitingPods;
 use crate::selector::Labels;
-use crate::taint_eviction::no_execute;
 use control_api::object::{Key, ResourceId};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -19,6 +25,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, Taint};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use node_history::NodeHistory;
+use owners::Owners;
+use pod_index::PodIndex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,18 +48,8 @@ pub struct World {
     revision: u64,
     /// Indexes share these keys.
     objects: BTreeMap<Arc<Key>, Object>,
-    /// Owner's UID to all that names it as an owner.
-    dependents: BTreeMap<String, BTreeSet<Arc<Key>>>,
-    /// Pods and replica sets without a controller, by kind and namespace.
-    orphans: BTreeMap<(ResourceId, String), BTreeSet<Arc<Key>>>,
-    /// Pods by (namespace, label, value). Pods stand in these two themselves: their controllers walk over all of them.
-    labelled: BTreeMap<(String, String, String), Pods>,
-    /// Controller's UID to its pods.
-    controlled: BTreeMap<String, Pods>,
-    /// Pods by node.
-    bound: BTreeMap<String, BTreeSet<Arc<Key>>>,
-    /// Pods that ended and are not being deleted: evicted ones before others, then by when they were created.
-    ended: BTreeSet<(Ended, Arc<Key>)>,
+    owners: Owners,
+    pods: PodIndex,
     waiting: WaitingPods,
     /// Nodes with what is free on them. Those without a node object are there while pods name them.
     spaces: BTreeMap<String, NodeSpace>,
@@ -58,19 +57,10 @@ pub struct World {
     content: BTreeMap<String, BTreeMap<ResourceId, usize>>,
     /// Events in the order they were last seen.
     events: BTreeSet<(Timestamp, Arc<Key>)>,
-    /// Nodes that went, as long as pods name them: since when.
-    gone: BTreeMap<String, Timestamp>,
-    /// Node to those of its NoExecute taints that do not say when they were added: when they were first seen.
-    tainted: BTreeMap<String, BTreeMap<String, Timestamp>>,
+    nodes: NodeHistory,
     /// Why the last action of (controller, key) was refused.
     refusals: BTreeMap<(&'static str, Key), String>,
 }
-
-/// Pods, and where they are.
-type Pods = BTreeMap<Arc<Key>, Arc<Pod>>;
-
-/// The order in which pods that ended are given up: not evicted, when created.
-type Ended = (bool, Timestamp);
 
 macro_rules! getters {
     ($($one:ident, $variant:ident, $type:ty, $group:literal, $plural:literal, $doc:literal;)*) => {
@@ -117,7 +107,7 @@ impl World {
         self.revision = self.revision.max(revision);
         let after = after.map(|object| object.heard_of(now));
         if key.resource == NODES {
-            self.note_node(&key.name, after.as_ref(), now);
+            self.nodes.note(&key.name, after.as_ref(), self.pods.is_used(&key.name), now);
         }
         // Its indexes share the key of an object.
         let known = self.objects.get_key_value(&key).map(|(known, _)| Arc::clone(known));
@@ -144,31 +134,11 @@ impl World {
         change
     }
 
-    /// Notes that a node is gone, and since when it has its taints.
-    fn note_node(&mut self, name: &str, node: Option<&Object>, now: Timestamp) {
-        if node.is_some() {
-            self.gone.remove(name);
-        } else if self.bound.contains_key(name) {
-            self.gone.insert(name.to_owned(), now);
-        }
-        let before = self.tainted.remove(name).unwrap_or_default();
-        let Some(Object::Node(node)) = node else { return };
-        let silent = no_execute(node).filter(|taint| taint.time_added.is_none());
-        let since = silent.map(|taint| {
-            let seen = before.get(&taint.key).copied().unwrap_or(now);
-            (taint.key.clone(), seen)
-        });
-        let since: BTreeMap<String, Timestamp> = since.collect();
-        if !since.is_empty() {
-            self.tainted.insert(name.to_owned(), since);
-        }
-    }
-
     /// Forgets since when a node is gone, once the last pod that named it is.
     fn forget_gone_node(&mut self, change: &Change) {
         let node = change.before.as_ref().and_then(Object::pod).and_then(|pod| pods::node(pod));
-        if let Some(node) = node.filter(|node| !self.bound.contains_key(*node)) {
-            self.gone.remove(node);
+        if let Some(node) = node.filter(|node| !self.pods.is_used(node)) {
+            self.nodes.forget_gone(node);
         }
     }
 
@@ -233,12 +203,12 @@ impl World {
 
     /// What names this UID as an owner.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Key> {
-        self.dependents.get(uid).into_iter().flatten().map(|key| &**key)
+        self.owners.dependents(uid).map(|key| &**key)
     }
 
     /// Pods whose controller has this UID.
     pub fn pods_of(&self, uid: &str) -> impl Iterator<Item = &Arc<Pod>> {
-        self.controlled.get(uid).into_iter().flat_map(BTreeMap::values)
+        self.pods.controlled(uid)
     }
 
     /// Replica sets whose controller has this UID.
@@ -258,8 +228,8 @@ impl World {
         resource: &ResourceId,
         namespace: &str,
     ) -> impl Iterator<Item = (&'a Key, &'a Object)> + use<'a> {
-        let keys = self.orphans.get(&(resource.clone(), namespace.to_owned()));
-        keys.into_iter().flatten().filter_map(|key| Some((&**key, self.objects.get(key)?)))
+        let keys = self.owners.orphans(resource, namespace);
+        keys.filter_map(|key| Some((&**key, self.objects.get(key)?)))
     }
 
     /// Pods of a namespace that have all these labels; none when no label is asked for.
@@ -268,19 +238,12 @@ impl World {
         namespace: &str,
         labels: &'a Labels,
     ) -> impl Iterator<Item = &'a Arc<Pod>> {
-        let sets = labels
-            .iter()
-            .map(|(label, value)| self.labelled.get(&(namespace.to_owned(), label.clone(), value.clone())));
-        // The rarest label leaves the fewest to look at; one that nobody has leaves none.
-        let rarest = sets.min_by_key(|pods| pods.map_or(0, BTreeMap::len)).flatten();
-        let pods = rarest.into_iter().flat_map(BTreeMap::values);
-        pods.filter(|pod| crate::selector::contains(labels, pod.metadata.labels.as_ref()))
+        self.pods.labelled(namespace, labels)
     }
 
     /// Pods bound to a node, whether the node exists or not.
     pub fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
-        let keys = self.bound.get(node);
-        keys.into_iter().flatten().filter_map(|key| self.objects.get(key)?.pod())
+        self.pods.on_node(node)
     }
 
     /// Pods that wait for a node.
@@ -288,10 +251,14 @@ impl World {
         &self.waiting
     }
 
-    /// Sets pods aside that were found to fit nowhere, until room comes.
-    pub fn set_aside(&mut self, unplaced: &[Unplaced]) {
-        for pod in unplaced {
+    /// Remembers what no object says of a plan that is being carried out: which pods it set aside until room comes, and
+    /// what it told of a node's registration.
+    pub fn remember(&mut self, plan: &Plan) {
+        for pod in &plan.unplaced {
             self.waiting.set_aside(pod);
+        }
+        if let Some(registration) = &plan.registration {
+            self.nodes.register(registration);
         }
     }
 
@@ -302,12 +269,12 @@ impl World {
 
     /// How many pods ended and are not being deleted.
     pub fn count_ended_pods(&self) -> usize {
-        self.ended.len()
+        self.pods.ended().len()
     }
 
     /// Pods that ended and are not being deleted, in the order in which they are given up.
     pub fn ended_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.ended.iter().filter_map(|(_, key)| self.objects.get(key)?.pod())
+        self.pods.ended().filter_map(|key| self.objects.get(key)?.pod())
     }
 
     /// The nodes that exist, with what their pods use.
@@ -323,12 +290,17 @@ impl World {
 
     /// Since when a node that pods name is gone, if it went while the control plane watched.
     pub fn gone_since(&self, node: &str) -> Option<Timestamp> {
-        self.gone.get(node).copied()
+        self.nodes.gone_since(node)
+    }
+
+    /// The UID of a node whose registration was told, and whose removal was not.
+    pub fn registered_node(&self, name: &str) -> Option<&str> {
+        self.nodes.registered(name)
     }
 
     /// Since when a node has a taint.
     pub fn tainted_since(&self, node: &str, taint: &Taint) -> Timestamp {
-        let seen = || self.tainted.get(node)?.get(&taint.key).copied();
+        let seen = || self.nodes.tainted_since(node, taint);
         taint.time_added.as_ref().map(|time| time.0).or_else(seen).unwrap_or(self.started)
     }
 
@@ -367,14 +339,7 @@ impl World {
     }
 
     fn index(&mut self, key: &Arc<Key>, object: &Object) {
-        let meta = object.meta();
-        for owner in meta.owner_references.iter().flatten() {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(Arc::clone(key));
-        }
-        if matches!(object, Object::Pod(_) | Object::ReplicaSet(_)) && meta.controller().is_none() {
-            let kind = (key.resource.clone(), meta.namespace_str().to_owned());
-            self.orphans.entry(kind).or_default().insert(Arc::clone(key));
-        }
+        self.owners.insert(key, object);
         match object {
             Object::Pod(pod) => self.index_pod(key, pod),
             Object::Node(node) => {
@@ -390,13 +355,7 @@ impl World {
     }
 
     fn unindex(&mut self, key: &Arc<Key>, object: &Object) {
-        let meta = object.meta();
-        for owner in meta.owner_references.iter().flatten() {
-            remove(&mut self.dependents, &owner.uid, key);
-        }
-        if matches!(object, Object::Pod(_) | Object::ReplicaSet(_)) && meta.controller().is_none() {
-            remove(&mut self.orphans, &(key.resource.clone(), meta.namespace_str().to_owned()), key);
-        }
+        self.owners.remove(key, object);
         match object {
             Object::Pod(pod) => self.unindex_pod(key, pod),
             Object::Node(_) => {
@@ -411,37 +370,15 @@ impl World {
     }
 
     fn index_pod(&mut self, key: &Arc<Key>, pod: &Arc<Pod>) {
-        for (label, value) in pod.metadata.labels.iter().flatten() {
-            let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
-            self.labelled.entry(pair).or_default().insert(Arc::clone(key), Arc::clone(pod));
-        }
-        if let Some(owner) = pod.metadata.controller() {
-            self.controlled.entry(owner.uid.clone()).or_default().insert(Arc::clone(key), Arc::clone(pod));
-        }
-        if let Some(order) = ended(pod) {
-            self.ended.insert((order, Arc::clone(key)));
-        }
-        if let Some(node) = pods::node(pod) {
-            self.bound.entry(node.to_owned()).or_default().insert(Arc::clone(key));
-            if !pods::is_terminal(pod) {
-                self.space(node).take(pod);
-            }
+        self.pods.insert(key, pod);
+        if let Some(node) = pods::node(pod).filter(|_| !pods::is_terminal(pod)) {
+            self.space(node).take(pod);
         }
     }
 
     fn unindex_pod(&mut self, key: &Arc<Key>, pod: &Pod) {
-        for (label, value) in pod.metadata.labels.iter().flatten() {
-            let pair = (pod.metadata.namespace_str().to_owned(), label.clone(), value.clone());
-            remove_pod(&mut self.labelled, &pair, key);
-        }
-        if let Some(owner) = pod.metadata.controller() {
-            remove_pod(&mut self.controlled, &owner.uid, key);
-        }
-        if let Some(order) = ended(pod) {
-            self.ended.remove(&(order, Arc::clone(key)));
-        }
+        self.pods.remove(key, pod);
         if let Some(node) = pods::node(pod) {
-            remove(&mut self.bound, node, key);
             if !pods::is_terminal(pod) {
                 self.space(node).give_back(pod);
             }
@@ -458,7 +395,7 @@ impl World {
 
     fn forget_unused_space(&mut self, name: &str) {
         let unused = self.spaces.get(name).is_some_and(|space| space.node.is_none());
-        if unused && !self.bound.contains_key(name) {
+        if unused && !self.pods.is_used(name) {
             self.spaces.remove(name);
         }
     }
@@ -485,36 +422,7 @@ impl World {
 
     /// Names of all nodes that pods are bound to.
     pub fn bound_nodes(&self) -> impl Iterator<Item = &str> {
-        self.bound.keys().map(String::as_str)
-    }
-}
-
-/// The place of a pod among those that ended and are not being deleted, if it did.
-fn ended(pod: &Pod) -> Option<Ended> {
-    let status = pod.status.as_ref().filter(|_| pods::is_terminal(pod) && !pod.metadata.is_deleting())?;
-    let evicted = pods::phase(pod) == "Failed" && status.reason.as_deref() == Some("Evicted");
-    Some((!evicted, pod.metadata.created()))
-}
-
-fn remove<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
-    index: &mut BTreeMap<K, BTreeSet<Arc<Key>>>,
-    at: &Q,
-    key: &Key,
-) {
-    if let Some(keys) = index.get_mut(at) {
-        keys.remove(key);
-        if keys.is_empty() {
-            index.remove(at);
-        }
-    }
-}
-
-fn remove_pod<K: Ord>(index: &mut BTreeMap<K, Pods>, at: &K, key: &Key) {
-    if let Some(pods) = index.get_mut(at) {
-        pods.remove(key);
-        if pods.is_empty() {
-            index.remove(at);
-        }
+        self.pods.nodes()
     }
 }
 
@@ -538,9 +446,9 @@ mod tests {
         assert_eq!(world.spaces.get("n1").map(|space| space.used.cpu_milli), Some(100));
         world.apply(key.clone(), 3, None, now());
         assert_eq!(world.content("default").count(), 0);
-        let left =
-            (&world.labelled, &world.bound, &world.ended, &world.spaces, &world.orphans, &world.objects);
-        assert_eq!(format!("{left:?}"), "({}, {}, {}, {}, {}, {})");
+        let left = (&world.pods, &world.owners, &world.spaces, &world.objects);
+        let none = "PodIndex { labelled: {}, controlled: {}, bound: {}, ended: {} }, Owners { dependents: {}, orphans: {} }";
+        assert_eq!(format!("{left:?}"), format!("({none}, {{}}, {{}})"));
         assert_eq!(world.revision(), 3);
     }
 
@@ -558,6 +466,6 @@ mod tests {
         world.apply(pod_key.clone(), 5, Some(pod("a:running node=n1 deleting")), now());
         assert_eq!(world.gone_since("n1"), Some(now()));
         world.apply(pod_key, 6, None, now());
-        assert!(world.gone.is_empty() && world.spaces.is_empty());
+        assert!(world.nodes.is_empty() && world.spaces.is_empty());
     }
 }
