@@ -14,7 +14,9 @@ use crate::object;
 use crate::protobuf;
 use crate::resource::{Resource, Resources};
 use crate::schema::Schemas;
-use conform::{Conformed, Origin};
+use conform::Conformed;
+pub use conform::Origin;
+pub(crate) use conform::json_type;
 use serde_json::Value;
 
 /// As many unknown and duplicate fields are told of one body, as upstream's decoder has it; no more are remembered.
@@ -99,26 +101,25 @@ pub const SCALE: (&str, &str, &str) = ("autoscaling/v1", "Scale", "io.k8s.api.au
 /// `v1` Binding, for [`decode_as`].
 pub const BINDING: (&str, &str, &str) = ("v1", "Binding", "io.k8s.api.core.v1.Binding");
 
-/// Checks and prunes an object that did not come out of a body: what a patch made of another.
-pub fn conform(
-    resources: &Resources,
-    resource: &Resource,
-    object: Value,
-    validation: FieldValidation,
-) -> Result<Decoded, ApiError> {
-    let api_version = resource.api_version();
-    conform_as(resources, (&api_version, &resource.kind, &resource.schema), object, validation)
+/// Reads a patch, with what is said of the fields that come twice in it.
+pub fn patch(body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+    let (patch, duplicates) =
+        parse::json(body).map_err(|cause| ApiError::bad_request(format!("error decoding patch: {cause}")))?;
+    Ok((patch, duplicates.iter().map(|path| duplicate(path)).collect()))
 }
 
-/// The same for what [`decode_as`] reads.
-pub fn conform_as(
+/// Checks and prunes an object that did not come out of a body: what a patch made of another, of a type named by its
+/// definition. `told` is what was said of the patch before. What is wrong is told without saying of what.
+pub fn conform(
     resources: &Resources,
-    (api_version, kind, type_name): (&str, &str, &str),
-    object: Value,
+    type_name: &str,
+    mut object: Value,
+    origin: Origin,
+    told: Vec<String>,
     validation: FieldValidation,
-) -> Result<Decoded, ApiError> {
-    let expected = Expected { kind, api_version, type_name };
-    finish(resources.schemas(), &expected, object, Origin::Json, Vec::new(), validation)
+) -> Result<Decoded, String> {
+    let warnings = finish(resources.schemas(), type_name, &mut object, origin, told, validation)?;
+    Ok(Decoded { object, warnings })
 }
 
 fn decode_expected(
@@ -150,7 +151,10 @@ fn decode_expected(
         return Err(unrecognized(expected, "json: ", &cause, body));
     }
     check_type(expected, &mut object)?;
-    finish(resources.schemas(), expected, object, origin, duplicates, validation)
+    let told = duplicates.iter().map(|path| duplicate(path)).collect();
+    let warnings = finish(resources.schemas(), expected.type_name, &mut object, origin, told, validation)
+        .map_err(|cause| cannot_be_handled(expected, expected.kind, &cause))?;
+    Ok(Decoded { object, warnings })
 }
 
 /// `application/json` of `application/json; charset=utf-8`.
@@ -190,31 +194,31 @@ fn check_type(expected: &Expected<'_>, object: &mut Value) -> Result<(), ApiErro
     Ok(())
 }
 
+/// Holds an object against its type; gives the warnings, or why it is refused.
 fn finish(
     schemas: &Schemas,
-    expected: &Expected<'_>,
-    mut object: Value,
+    type_name: &str,
+    object: &mut Value,
     origin: Origin,
-    duplicates: Vec<String>,
+    mut told: Vec<String>,
     validation: FieldValidation,
-) -> Result<Decoded, ApiError> {
-    let Conformed { mismatch, unknown } = conform::conform(schemas, expected.type_name, &mut object, origin);
+) -> Result<Vec<String>, String> {
+    let Conformed { mismatch, unknown } = conform::conform(schemas, type_name, object, origin);
     if let Some(mismatch) = mismatch {
-        return Err(cannot_be_handled(expected, expected.kind, &mismatch));
+        return Err(mismatch);
     }
-    let mut told: Vec<String> = duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect();
     told.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
     told.truncate(MAX_TOLD);
-    let warnings = match validation {
-        FieldValidation::Ignore => Vec::new(),
-        FieldValidation::Warn => told,
-        FieldValidation::Strict if told.is_empty() => Vec::new(),
-        FieldValidation::Strict => {
-            let cause = format!("strict decoding error: {}", told.join(", "));
-            return Err(cannot_be_handled(expected, expected.kind, &cause));
-        }
-    };
-    Ok(Decoded { object, warnings })
+    match validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(told),
+        FieldValidation::Strict if told.is_empty() => Ok(Vec::new()),
+        FieldValidation::Strict => Err(format!("strict decoding error: {}", told.join(", "))),
+    }
+}
+
+fn duplicate(path: &str) -> String {
+    format!("duplicate field {path:?}")
 }
 
 fn cannot_be_handled(expected: &Expected<'_>, kind: &str, cause: &str) -> ApiError {
@@ -294,27 +298,65 @@ mod tests {
         let row = resources.by_plural("", "v1", "configmaps").unwrap();
         let fields: serde_json::Map<String, Value> =
             (0..100_000).map(|n| (format!("x{n}"), n.into())).collect();
-        let decoded = conform(&resources, row, Value::Object(fields), FieldValidation::Warn).unwrap();
+        let (object, warn) = (Value::Object(fields), FieldValidation::Warn);
+        let decoded = conform(&resources, &row.schema, object, Origin::Json, Vec::new(), warn).unwrap();
         assert_eq!(decoded.warnings.len(), 100);
+    }
+
+    fn check_patched(type_name: &str, origin: Origin, object: Value, expect: Expect) {
+        let resources = Resources::built_in();
+        let outcome = conform(&resources, type_name, object, origin, Vec::new(), FieldValidation::Warn);
+        let told = |decoded: Decoded| format!("{} {:?}", decoded.object, decoded.warnings);
+        expect.assert_eq(&outcome.map_or_else(|cause| cause, told));
     }
 
     #[test]
     fn a_patched_scale_is_held_against_its_type() {
-        let resources = Resources::built_in();
-        let told = |replicas: Value| {
+        let check = |replicas: Value, expect: Expect| {
             let scale = serde_json::json!({ "spec": { "replicas": replicas, "more": 1 } });
-            match conform_as(&resources, SCALE, scale, FieldValidation::Warn) {
-                Ok(decoded) => format!("{} {:?}", decoded.object, decoded.warnings),
-                Err(error) => format!("{} {}", error.code, error.message),
-            }
+            check_patched(SCALE.2, Origin::Json, scale, expect);
         };
-        expect![[r#"{"spec":{"replicas":5}} ["unknown field \"spec.more\""]"#]].assert_eq(&told(5.into()));
-        expect![[r#"400 Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32"#]]
-            .assert_eq(&told("5".into()));
-        expect![[r#"400 Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal number 2.5 into Go struct field ScaleSpec.spec.replicas of type int32"#]]
-            .assert_eq(&told(2.5.into()));
-        expect![[r#"400 Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal number 3000000000 into Go struct field ScaleSpec.spec.replicas of type int32"#]]
-            .assert_eq(&told(3_000_000_000_i64.into()));
+        check(5.into(), expect![[r#"{"spec":{"replicas":5}} ["unknown field \"spec.more\""]"#]]);
+        check(
+            "5".into(),
+            expect![
+                "json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32"
+            ],
+        );
+        check(
+            2.5.into(),
+            expect![
+                "json: cannot unmarshal number 2.5 into Go struct field ScaleSpec.spec.replicas of type int32"
+            ],
+        );
+        check(
+            3_000_000_000_i64.into(),
+            expect![
+                "json: cannot unmarshal number 3000000000 into Go struct field ScaleSpec.spec.replicas of type int32"
+            ],
+        );
+    }
+
+    #[test]
+    fn a_strategic_merge_is_told_of_wrong_types_as_upstreams_converter_tells_it() {
+        let check = |spec: Value, expect: Expect| {
+            let object = serde_json::json!({ "spec": spec });
+            check_patched("io.k8s.api.apps.v1.Deployment", Origin::Merge, object, expect);
+        };
+        check(serde_json::json!({ "replicas": "a" }), expect!["unrecognized type: int32"]);
+        check(serde_json::json!({ "replicas": 2.5 }), expect!["cannot convert float64 to int32"]);
+        check(serde_json::json!("a"), expect!["cannot restore struct from: string"]);
+        let of_template = |spec: Value| serde_json::json!({ "template": { "spec": spec } });
+        check(
+            of_template(serde_json::json!({ "containers": "a" })),
+            expect!["cannot restore slice from string"],
+        );
+        check(
+            of_template(serde_json::json!({ "nodeSelector": [] })),
+            expect!["cannot restore map from slice"],
+        );
+        check(of_template(serde_json::json!({ "nodeName": 5 })), expect!["cannot convert int64 to string"]);
+        check(of_template(serde_json::json!({ "hostNetwork": "a" })), expect!["unrecognized type: bool"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod order;
 mod strategic;
 
 pub use json::json_patch;
+pub use order::go_text;
 pub use strategic::strategic_merge;
 
 use crate::error::{ApiError, Cause, Details, Reason};

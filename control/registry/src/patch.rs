@@ -4,8 +4,9 @@ use crate::options::WriteOptions;
 use crate::registry::{Registry, Written};
 use crate::update::{Target, shown};
 use bytes::Bytes;
-use control_api::decode::{self, FieldValidation};
-use control_api::patch::{json_patch, merge_patch, strategic_merge};
+use control_api::decode::{self, FieldValidation, Origin};
+use control_api::patch::{go_text, json_patch, merge_patch, strategic_merge};
+use control_api::validate::FieldError;
 use control_api::{ApiError, Resource, write};
 use serde_json::Value;
 
@@ -48,6 +49,13 @@ impl PatchKind {
             )),
         }
     }
+
+    fn origin(self) -> Origin {
+        match self {
+            Self::Json | Self::Merge => Origin::Json,
+            Self::Strategic => Origin::Merge,
+        }
+    }
 }
 
 impl Registry {
@@ -64,16 +72,25 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
         let target = Target::parse(resource, subresource)?;
-        let patch: Value = serde_json::from_slice(&body.bytes)
-            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+        let (patch, told) = decode::patch(&body.bytes)?;
         let context = self.context(namespace, &options.manager);
         let mut found = Vec::new();
         let decide = |old: &Value| {
             let new = self.patched(resource, target, body.kind, &patch, old)?;
-            let decoded = match target {
-                Target::Scale => decode::conform_as(self.resources(), decode::SCALE, new, validation)?,
-                Target::Main | Target::Status | Target::Binding | Target::Finalize => {
-                    decode::conform(self.resources(), resource, new, validation)?
+            let (type_name, origin) = (type_name(resource, target), body.kind.origin());
+            let conformed =
+                decode::conform(self.resources(), type_name, new, origin, told.clone(), validation);
+            let decoded = match conformed {
+                Ok(decoded) => decoded,
+                Err(cause) => {
+                    let shown = match body.kind {
+                        PatchKind::Strategic => go_text(&patch),
+                        PatchKind::Json | PatchKind::Merge => {
+                            self.patched(resource, target, body.kind, &patch, old)?.to_string()
+                        }
+                    };
+                    let fault = FieldError::invalid("patch", shown, cause);
+                    return Err(ApiError::invalid("", "", "", &[fault]));
                 }
             };
             found = decoded.warnings;
@@ -92,17 +109,28 @@ impl Registry {
         patch: &Value,
         old: &Value,
     ) -> Result<Value, ApiError> {
-        let (object, type_name) = match target {
-            Target::Scale => (write::scale_of(old), decode::SCALE.2),
+        let object = match target {
+            Target::Scale => write::scale_of(old),
             Target::Binding => {
                 return Err(ApiError::method_not_supported(&resource.group, &resource.plural, "patch"));
             }
-            Target::Main | Target::Status | Target::Finalize => (old.clone(), resource.schema.as_ref()),
+            Target::Main | Target::Status | Target::Finalize => old.clone(),
         };
         match kind {
             PatchKind::Json => json_patch(object, patch),
             PatchKind::Merge => merge_patch(object, patch),
-            PatchKind::Strategic => strategic_merge(self.resources().schemas(), type_name, object, patch),
+            PatchKind::Strategic => {
+                let type_name = type_name(resource, target);
+                strategic_merge(self.resources().schemas(), type_name, object, patch)
+            }
         }
+    }
+}
+
+/// The definition of what a patch of a target is laid over.
+fn type_name(resource: &Resource, target: Target) -> &str {
+    match target {
+        Target::Scale => decode::SCALE.2,
+        Target::Main | Target::Status | Target::Binding | Target::Finalize => resource.schema.as_ref(),
     }
 }

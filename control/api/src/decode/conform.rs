@@ -19,11 +19,13 @@ pub(super) struct Conformed {
 
 /// What a value was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub enum Origin {
     /// A text is a text.
     Json,
     /// A text may be a number or truth value of YAML 1.1.
     Yaml,
+    /// It is what a strategic merge made: upstream converts that without writing JSON, and has other words for it.
+    Merge,
 }
 
 /// Prunes `value` to its type, in place.
@@ -34,7 +36,7 @@ pub(super) fn conform(schemas: &Schemas, type_name: &str, value: &mut Value, ori
 }
 
 /// What Go's decoder calls the type of a JSON value.
-pub(super) fn json_type(value: &Value) -> &'static str {
+pub(crate) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -211,6 +213,12 @@ impl<'a> Walk<'a> {
         if value.is_null() {
             return;
         }
+        if self.origin == Origin::Merge
+            && let Some(fault) = inconvertible(value, go_type)
+        {
+            self.fault(fault);
+            return;
+        }
         let is = match value {
             Value::Number(number) if go_type.starts_with("int") => format!("number {number}"),
             other => json_type(other).to_owned(),
@@ -249,6 +257,29 @@ impl<'a> Walk<'a> {
         }
         out
     }
+}
+
+/// What upstream's converter of maps says of a value of a wrong type; none of types that it reads as JSON.
+fn inconvertible(value: &Value, go_type: &str) -> Option<String> {
+    let is = match value {
+        Value::Null => return None,
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    Some(match go_type {
+        "string" | "int32" | "int64" if is == "int64" => format!("cannot convert {is} to {go_type}"),
+        "int32" | "int64" if is == "float64" => format!("cannot convert {is} to {go_type}"),
+        "string" | "int32" | "int64" | "float64" | "bool" => format!("unrecognized type: {go_type}"),
+        "intstr.IntOrString" | "resource.Quantity" => return None,
+        "v1.ResourceList" => format!("cannot restore map from {is}"),
+        _ if go_type.starts_with("map[") => format!("cannot restore map from {is}"),
+        _ if go_type.starts_with("[]") => format!("cannot restore slice from {is}"),
+        _ => format!("cannot restore struct from: {is}"),
+    })
 }
 
 /// Whether Go leaves out a value of this shape: a scalar's zero, an empty list or map, never a struct.

@@ -116,7 +116,7 @@ pub(super) fn no_merge_key(element: &Value, merge_key: &str) -> ApiError {
 }
 
 /// A value as Go's `%v` prints it: upstream's messages show maps that way.
-pub(super) fn go_text(value: &Value) -> String {
+pub fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
