@@ -22,6 +22,7 @@ pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod selector;
+pub mod yaml;
 
 pub mod discovery;
 pub mod openapi;

@@ -3,10 +3,12 @@
 
 use crate::authenticate::{self, User};
 use crate::authorize;
+use crate::compress::compress;
 use crate::handlers::{self, Context};
 use crate::health::Health;
 use crate::logs::LogOpener;
 use crate::metrics::{ActionLabels, Metrics};
+use crate::negotiate;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::respond::{self, Body};
@@ -14,7 +16,7 @@ use crate::system::Documents;
 use control_api::error::ApiError;
 use control_registry::Registry;
 use futures::FutureExt;
-use http::header::{HeaderName, USER_AGENT};
+use http::header::{ACCEPT, HeaderName, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -58,17 +60,18 @@ impl App {
         let (head, body) = request.into_parts();
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
-        let pretty = pretty(&query, &head.headers);
+        let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let encoding = negotiate::encoding(accept, pretty(&query, &head.headers));
         let is_head = head.method == Method::HEAD;
         let labels = self.labels(&info);
         let long_running = info.long_running(&query);
         let context = Context {
             app: self.clone(),
             method: head.method,
-            headers: head.headers,
+            headers: head.headers.clone(),
             info,
             query,
-            pretty,
+            encoding,
             labels,
         };
         let (labels, describes) =
@@ -90,9 +93,10 @@ impl App {
             if error.code >= 500 {
                 tracing::warn!(request = describes, audit_id, %error, "a request failed");
             }
-            respond::error(&error, pretty)
+            respond::error(&error, encoding)
         });
         respond::set(&mut response, HeaderName::from_static("audit-id"), &audit_id);
+        let mut response = compress(response, &head.headers);
         if is_head {
             respond::drop_body(&mut response);
         }

@@ -12,6 +12,7 @@ mod accept;
 mod app;
 mod authenticate;
 mod authorize;
+mod compress;
 mod handlers;
 mod health;
 mod logs;

@@ -1,7 +1,9 @@
-//! Answers: JSON of an object, of a Status, of a stream; each with the headers that go with it.
+//! Answers: an object, a Status, a stream; each with the headers that go with it.
 
+use crate::negotiate::Encoding;
 use bytes::Bytes;
 use control_api::error::ApiError;
+use control_api::yaml::to_yaml;
 use futures::{Stream, StreamExt};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING,
@@ -24,6 +26,8 @@ const WARNING_CHARS: usize = 256;
 
 /// The media type of nearly everything.
 pub(crate) const JSON: &str = "application/json";
+
+const YAML: &str = "application/yaml";
 
 /// A body of known bytes.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -49,32 +53,30 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     answer(code, "text/plain; charset=utf-8", full(text))
 }
 
-/// JSON that is encoded already; for people, it is laid out over lines.
-pub(crate) fn json(code: StatusCode, bytes: Bytes, pretty: bool) -> Response<Body> {
-    let bytes = match pretty {
-        false => bytes,
-        true => laid_out(&bytes).map_or(bytes, Bytes::from),
-    };
-    answer(code, JSON, full(bytes))
+/// JSON that is encoded already, written as asked.
+pub(crate) fn json(code: StatusCode, bytes: Bytes, encoding: Encoding) -> Response<Body> {
+    if encoding == Encoding::Json {
+        return answer(code, JSON, full(bytes));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(parsed) => value(code, &parsed, encoding),
+        Err(_) => answer(code, JSON, full(bytes)),
+    }
 }
 
-fn laid_out(bytes: &[u8]) -> Option<Vec<u8>> {
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    let mut text = serde_json::to_vec_pretty(&value).ok()?;
-    text.push(b'\n');
-    Some(text)
-}
-
-/// JSON of a value.
-pub(crate) fn value(code: StatusCode, value: &Value, pretty: bool) -> Response<Body> {
-    let text = if pretty { format!("{value:#}\n") } else { value.to_string() };
-    answer(code, JSON, full(text))
+/// A value, written as asked.
+pub(crate) fn value(code: StatusCode, value: &Value, encoding: Encoding) -> Response<Body> {
+    match encoding {
+        Encoding::Json => answer(code, JSON, full(value.to_string())),
+        Encoding::PrettyJson => answer(code, JSON, full(format!("{value:#}\n"))),
+        Encoding::Yaml => answer(code, YAML, full(to_yaml(value))),
+    }
 }
 
 /// The Status of a refusal.
-pub(crate) fn error(error: &ApiError, pretty: bool) -> Response<Body> {
+pub(crate) fn error(error: &ApiError, encoding: Encoding) -> Response<Body> {
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = value(code, &error.to_status(), pretty);
+    let mut response = value(code, &error.to_status(), encoding);
     if let Some(seconds) = error.details.as_ref().and_then(|details| details.retry_after_seconds) {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -82,14 +84,14 @@ pub(crate) fn error(error: &ApiError, pretty: bool) -> Response<Body> {
 }
 
 /// 405, with what would be allowed.
-pub(crate) fn not_allowed(allowed: &str, pretty: bool) -> Response<Body> {
+pub(crate) fn not_allowed(allowed: &str, encoding: Encoding) -> Response<Body> {
     use control_api::error::{Details, Reason};
     let refusal = ApiError::new(
         Reason::MethodNotAllowed,
         "the server does not allow this method on the requested resource",
     )
     .with_details(Details::default());
-    let mut response = error(&refusal, pretty);
+    let mut response = error(&refusal, encoding);
     if let Ok(allowed) = HeaderValue::from_str(allowed) {
         response.headers_mut().insert(ALLOW, allowed);
     }

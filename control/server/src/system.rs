@@ -3,13 +3,13 @@
 //! Documents are made from the table of resources when they are first asked for, and kept with an ETag.
 
 use crate::handlers::Context;
-use crate::negotiate::{self, parse_accept};
+use crate::negotiate::{self, Encoding, parse_accept};
 use crate::respond::{self, Body};
 use bytes::Bytes;
 use control_api::error::ApiError;
 use control_api::resource::Resources;
 use control_api::{discovery, openapi};
-use http::header::{ACCEPT, ETAG, HeaderMap, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH, VARY};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -72,15 +72,20 @@ pub(crate) fn answer(context: &Context) -> Option<Result<Response<Body>, ApiErro
     let path = context.info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let documents = &context.app.documents;
-    let plain =
-        |document: Document| negotiate::takes_json(context.accept()).map(|()| context.document(document));
+    let listed = |document: Document| {
+        negotiate::shape(context.accept()).map(|_| context.document(document, context.encoding))
+    };
+    let open_api = |document: Document| {
+        let encoding = negotiate::json_only(context.accept(), context.encoding)?;
+        Ok(context.document(document, encoding))
+    };
     let response = match parts.as_slice() {
-        [] => Ok(respond::value(StatusCode::OK, &paths(&documents.resources), context.pretty)),
+        [] => Ok(respond::value(StatusCode::OK, &paths(&documents.resources), context.encoding.as_json())),
         ["healthz" | "livez" | "readyz", ..] => {
             let (code, text) = context.app.health.answer(path, &context.query)?;
             Ok(respond::text(code, text))
         }
-        ["version"] => Ok(respond::value(StatusCode::OK, &version(), context.pretty)),
+        ["version"] => Ok(respond::value(StatusCode::OK, &version(), context.encoding.as_json())),
         ["metrics"] => Ok(respond::answer(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -91,20 +96,20 @@ pub(crate) fn answer(context: &Context) -> Option<Result<Response<Body>, ApiErro
         }),
         ["apis"] => discover(context, "apis", discovery::aggregated_apis, discovery::group_list),
         ["api", "v1"] => {
-            plain(documents.json("api/v1", |r| discovery::resource_list(r, "", "v1").unwrap_or_default()))
+            listed(documents.json("api/v1", |r| discovery::resource_list(r, "", "v1").unwrap_or_default()))
         }
         ["apis", group] => {
             discovery::group(&documents.resources, group)?;
-            plain(documents.json(path, |r| discovery::group(r, group).unwrap_or_default()))
+            listed(documents.json(path, |r| discovery::group(r, group).unwrap_or_default()))
         }
         ["apis", group, version] => {
             discovery::resource_list(&documents.resources, group, version)?;
-            plain(documents.json(path, |r| discovery::resource_list(r, group, version).unwrap_or_default()))
+            listed(documents.json(path, |r| discovery::resource_list(r, group, version).unwrap_or_default()))
         }
         ["openapi", "v2"] => Ok(open_api_v2(context)),
-        ["openapi", "v3"] => plain(documents.json(path, openapi::v3_index)),
-        ["openapi", "v3", "api", version] => return open_api_v3(context, path, "", version),
-        ["openapi", "v3", "apis", group, version] => return open_api_v3(context, path, group, version),
+        ["openapi", "v3"] => open_api(documents.json(path, openapi::v3_index)),
+        ["openapi", "v3", "api", version] => open_api(open_api_v3(documents, path, "", version)?),
+        ["openapi", "v3", "apis", group, version] => open_api(open_api_v3(documents, path, group, version)?),
         _ => return None,
     };
     Some(response)
@@ -119,14 +124,14 @@ fn discover(
 ) -> Result<Response<Body>, ApiError> {
     let documents = &context.app.documents;
     let accept = context.accept().filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
-    for range in parse_accept(accept).iter().filter(|range| range.takes_json()) {
+    for range in parse_accept(accept).iter().filter(|range| range.takes_json() || range.takes_yaml()) {
         let form = match (range.param("as"), range.param("g"), range.param("v")) {
             (None, ..) => Some((documents.json(name, &legacy), respond::JSON)),
             (
                 Some("APIGroupDiscoveryList"),
                 Some("apidiscovery.k8s.io"),
                 Some(version @ ("v2" | "v2beta1")),
-            ) => {
+            ) if range.takes_json() => {
                 let content_type = if version == "v2" { AGGREGATED_V2 } else { AGGREGATED_V2BETA1 };
                 let document = documents.json(&format!("{name} {version}"), |r| aggregated(r, version));
                 Some((document, content_type))
@@ -134,12 +139,13 @@ fn discover(
             _ => None,
         };
         if let Some((document, content_type)) = form {
-            let mut response = context.document(Document { content_type, ..document });
+            let encoding = if range.takes_yaml() { Encoding::Yaml } else { context.encoding.as_json() };
+            let mut response = context.document(Document { content_type, ..document }, encoding);
             respond::set(&mut response, VARY, "Accept");
             return Ok(response);
         }
     }
-    Err(negotiate::not_acceptable(&["application/json"]))
+    Err(negotiate::not_acceptable(&["application/json", "application/yaml"]))
 }
 
 fn open_api_v2(context: &Context) -> Response<Body> {
@@ -159,38 +165,33 @@ fn open_api_v2(context: &Context) -> Response<Body> {
         Some(_) => documents.json("openapi/v2", openapi::v2_document),
         None => {
             let refusal = negotiate::not_acceptable(&["application/json", OPENAPI_V2_PROTOBUF]);
-            return respond::error(&refusal, context.pretty);
+            return respond::error(&refusal, context.encoding);
         }
     };
-    context.document(document)
+    context.document(document, context.encoding.as_json())
 }
 
-fn open_api_v3(
-    context: &Context,
-    path: &str,
-    group: &str,
-    version: &str,
-) -> Option<Result<Response<Body>, ApiError>> {
-    let documents = &context.app.documents;
+fn open_api_v3(documents: &Documents, path: &str, group: &str, version: &str) -> Option<Document> {
     let served = |row: &Arc<control_api::resource::Resource>| row.group == group && row.version == version;
     documents.resources.iter().find(|row| served(row))?;
-    let document = documents.json(path, |r| openapi::v3_document(r, group, version).unwrap_or_default());
-    Some(negotiate::takes_json(context.accept()).map(|()| context.document(document)))
+    Some(documents.json(path, |r| openapi::v3_document(r, group, version).unwrap_or_default()))
 }
 
 impl Context {
-    /// A document, or 304 where the client has it.
-    fn document(&self, document: Document) -> Response<Body> {
+    /// A document, or 304 where the client has it. What is no JSON, or JSON of a type of its own, is as it is.
+    fn document(&self, document: Document, encoding: Encoding) -> Response<Body> {
         let etag = format!("\"{}\"", document.etag);
         let mut response = if is_known(&self.headers, &etag) {
             let mut response = Response::new(respond::full(""));
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         } else {
-            let pretty = self.pretty && document.content_type == respond::JSON;
-            let bytes = document.bytes;
-            let mut response = respond::json(StatusCode::OK, bytes, pretty);
-            respond::set(&mut response, http::header::CONTENT_TYPE, document.content_type);
+            let is_plain = document.content_type == respond::JSON;
+            let encoding = if is_plain { encoding } else { Encoding::Json };
+            let mut response = respond::json(StatusCode::OK, document.bytes, encoding);
+            if !is_plain {
+                respond::set(&mut response, CONTENT_TYPE, document.content_type);
+            }
             response
         };
         respond::set(&mut response, ETAG, &etag);

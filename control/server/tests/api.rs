@@ -283,6 +283,9 @@ async fn logs_are_streamed_and_a_panic_is_one_requests_500() {
         "metadata": { "name": "p" },
         "spec": { "nodeName": "n", "containers": [{ "name": "c", "image": "i" }, { "name": "panics", "image": "i" }] },
     });
+    let account = r#"{"metadata":{"name":"default"}}"#;
+    let (code, answer) = api.send("POST", "/api/v1/namespaces/default/serviceaccounts", account).await;
+    assert_eq!(code, 201, "{answer}");
     let (code, answer) = api.send("POST", pods, &pod.to_string()).await;
     assert_eq!(code, 201, "{answer}");
     let running = |name: &str| json!({ "name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": { "running": {} } });
@@ -311,4 +314,69 @@ async fn logs_are_streamed_and_a_panic_is_one_requests_500() {
     let mut followed = api.get(&format!("{pods}/p/log?container=c&follow=true")).send().await.unwrap();
     assert!(followed.chunk().await.unwrap().is_some());
     timeout(WAIT, api.stop()).await.expect("a followed log does not hold the server up");
+}
+
+#[tokio::test]
+async fn an_answer_is_yaml_for_who_prefers_it() {
+    let api = Api::start().await;
+    let check = async |path: &str, accept: &str, expect: Expect| {
+        let answer = api.get(path).header("accept", accept).send().await.unwrap();
+        let (code, content_type) = (answer.status().as_u16(), answer.headers()["content-type"].clone());
+        let text = answer.text().await.unwrap();
+        let start: String = text.replace('\n', "|").chars().take(40).collect();
+        expect.assert_eq(&format!("{code} {} {start}", content_type.to_str().unwrap()));
+    };
+    let yaml = "application/yaml";
+    check(
+        "/api/v1/namespaces/default",
+        yaml,
+        expect!["200 application/yaml apiVersion: v1|kind: Namespace|metadata:"],
+    )
+    .await;
+    check(
+        "/api/v1/namespaces",
+        yaml,
+        expect!["200 application/yaml apiVersion: v1|items:|- apiVersion: v1| "],
+    )
+    .await;
+    check(
+        "/api/v1/namespaces/none",
+        yaml,
+        expect!["404 application/yaml apiVersion: v1|code: 404|details:|  kind"],
+    )
+    .await;
+    check("/api/v1", yaml, expect!["200 application/yaml groupVersion: v1|kind: APIResourceList|r"]).await;
+    check("/apis", yaml, expect!["200 application/yaml apiVersion: v1|groups:|- name: discovery"]).await;
+    check(
+        "/api/v1/namespaces?watch=true",
+        yaml,
+        expect!["406 application/yaml apiVersion: v1|code: 406|kind: Status|me"],
+    )
+    .await;
+    check("/openapi/v3", yaml, expect!["406 application/yaml apiVersion: v1|code: 406|kind: Status|me"])
+        .await;
+    check("/version", yaml, expect![[r#"200 application/json {"buildDate":"","compiler":"rustc","gitC"#]])
+        .await;
+    check(
+        "/api/v1/namespaces",
+        "application/vnd.kubernetes.protobuf",
+        expect![[r#"406 application/json {"apiVersion":"v1","code":406,"kind":"St"#]],
+    )
+    .await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_for_those_who_read_gzip() {
+    let api = Api::start().await;
+    for (path, is_large) in [("/openapi/v2", true), ("/api/v1/namespaces", false)] {
+        let plain = api.get(path).send().await.unwrap();
+        assert!(!plain.headers().contains_key("content-encoding"), "{path}");
+        let zipped = api.get(path).header("accept-encoding", "gzip").send().await.unwrap();
+        assert_eq!(zipped.headers().contains_key("content-encoding"), is_large, "{path}");
+        let (plain, zipped) = (plain.bytes().await.unwrap(), zipped.bytes().await.unwrap());
+        assert_eq!(zipped.starts_with(&[0x1f, 0x8b]), is_large, "{path}");
+        assert_eq!(zipped.len() < plain.len(), is_large, "{path}");
+    }
+    api.stop().await;
 }

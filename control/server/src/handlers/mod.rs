@@ -10,6 +10,7 @@ mod write;
 
 use crate::app::App;
 use crate::metrics::ActionLabels;
+use crate::negotiate::Encoding;
 use crate::query::Query;
 use crate::request_info::{RequestInfo, ResourceInfo};
 use crate::respond::{self, Body};
@@ -28,8 +29,8 @@ pub(crate) struct Context {
     pub(crate) headers: HeaderMap,
     pub(crate) info: RequestInfo,
     pub(crate) query: Query,
-    /// Lay JSON out for people.
-    pub(crate) pretty: bool,
+    /// How the answer is written.
+    pub(crate) encoding: Encoding,
     pub(crate) labels: ActionLabels,
 }
 
@@ -46,7 +47,9 @@ pub(crate) async fn handle(context: Context, body: Incoming) -> Result<Response<
     let found = match route::route(context.app.registry.resources(), &context.info) {
         Ok(found) => found,
         Err(NoRoute::NotFound) => return Err(ApiError::no_such_path()),
-        Err(NoRoute::MethodNotAllowed(allowed)) => return Ok(respond::not_allowed(allowed, context.pretty)),
+        Err(NoRoute::MethodNotAllowed(allowed)) => {
+            return Ok(respond::not_allowed(allowed, context.encoding));
+        }
     };
     // A Namespace is in none, though its path has the form of one.
     let target =
@@ -72,7 +75,7 @@ fn other(context: &Context) -> Result<Response<Body>, ApiError> {
     match system::answer(context) {
         None => Err(ApiError::no_such_path()),
         Some(_) if !matches!(context.method, Method::GET | Method::HEAD) => {
-            Ok(respond::not_allowed("GET", context.pretty))
+            Ok(respond::not_allowed("GET", context.encoding))
         }
         Some(response) => response,
     }

@@ -148,7 +148,7 @@ impl Call {
     ) -> Response<Body> {
         let now = (self.context.app.now)();
         let mut response =
-            respond::json(code, output.object(&self.resource, object, now), self.context.pretty);
+            respond::json(code, output.object(&self.resource, object, now), self.context.encoding);
         respond::warn(&mut response, warnings);
         response
     }

@@ -20,7 +20,7 @@ impl Call {
         let output = self.output()?;
         let scale = self.context.app.registry.get_scale(&self.resource, self.namespace(), self.name())?;
         let scale = output.value(&self.resource, scale, true, (self.context.app.now)());
-        Ok(respond::json(StatusCode::OK, scale, self.context.pretty))
+        Ok(respond::json(StatusCode::OK, scale, self.context.encoding))
     }
 
     /// Many objects.
@@ -37,7 +37,7 @@ impl Call {
         }
         let now = (self.context.app.now)();
         let bytes = output.list(&self.resource, &list.items, metadata, now);
-        Ok(respond::json(StatusCode::OK, bytes, self.context.pretty))
+        Ok(respond::json(StatusCode::OK, bytes, self.context.encoding))
     }
 
     /// What a list's query says.

@@ -6,6 +6,7 @@
 use super::Call;
 use super::output::Output;
 use crate::app::panic_text;
+use crate::negotiate::{self, Encoding};
 use crate::respond::{self, Body};
 use bytes::{BufMut, Bytes, BytesMut};
 use control_api::error::ApiError;
@@ -25,6 +26,9 @@ impl Call {
     pub(super) fn watch(&self) -> Result<Response<Body>, ApiError> {
         let app = &self.context.app;
         let output = self.output()?;
+        if self.context.encoding == Encoding::Yaml {
+            return Err(negotiate::not_acceptable(&["application/json;stream=watch"]));
+        }
         let query = &self.context.query;
         let list = self.list_options()?;
         let field_selector = match self.target.name.as_deref() {

@@ -39,7 +39,7 @@ impl Call {
             .await?;
         let done =
             json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-        let mut response = respond::value(StatusCode::CREATED, &done, self.context.pretty);
+        let mut response = respond::value(StatusCode::CREATED, &done, self.context.encoding);
         respond::warn(&mut response, &[decoded.warnings, written.warnings].concat());
         Ok(response)
     }
@@ -114,7 +114,7 @@ impl Call {
         let done = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
         });
-        Ok(respond::value(StatusCode::OK, &done, self.context.pretty))
+        Ok(respond::value(StatusCode::OK, &done, self.context.encoding))
     }
 
     /// Every object that is selected.
@@ -127,7 +127,7 @@ impl Call {
         let metadata = json!({ "resourceVersion": deleted.revision.to_string() });
         let now = (self.context.app.now)();
         let bytes = output.list(&self.resource, &deleted.items, metadata, now);
-        Ok(respond::json(StatusCode::OK, bytes, self.context.pretty))
+        Ok(respond::json(StatusCode::OK, bytes, self.context.encoding))
     }
 
     /// How to delete: from the body, or where there is none, from the query.
