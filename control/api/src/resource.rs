@@ -3,7 +3,7 @@
 //! Discovery, OpenAPI, routing, list, watch, patch, validation and tables read the row; no handler names a kind.
 
 use crate::error::ApiError;
-use crate::object::ResourceId;
+use crate::object::{Key, ResourceId};
 use crate::schema::Schemas;
 use crate::validate::FieldError;
 use serde_json::Value;
@@ -48,6 +48,8 @@ pub enum NameRule {
     Subdomain,
     /// RFC 1123 label: namespaces, services.
     Label,
+    /// Whatever can stand in a path: events.
+    PathSegment,
 }
 
 /// Whether objects of a kind live in namespaces.
@@ -72,12 +74,17 @@ pub enum Subresource {
     Binding,
 }
 
-/// Pure functions called in this order on a write: default, prepare, validate, (allocate), canonicalize.
+/// Pure functions called in this order on a write: default, admit, prepare, validate, (allocate), canonicalize.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer of the kind, independent of the others")]
 pub struct Strategy {
     /// Defaults that no table row can say (those that depend on other fields).
     pub default: fn(&mut Value),
+    /// Takes over into a new object what it has from others, or says why it is forbidden beside them.
+    pub admit: fn(&mut Value, &Others<'_>) -> Result<(), String>,
+    /// What comes by itself in a new namespace, and a new object needs: (object as it came, its namespace). Its create
+    /// waits for it a while.
+    pub awaits: fn(&Value, &str) -> Option<Key>,
     /// Before a create: clears what clients may not set.
     pub prepare_create: fn(&mut Value),
     /// Before an update through the main path: (new, old); keeps status, and what else is not the client's.
@@ -100,6 +107,8 @@ pub struct Strategy {
     pub mark_deleted: fn(&mut Value) -> bool,
     /// Which changes `metadata.generation` counts: (new, old). `None`: there is no generation.
     pub generation: Option<fn(&Value, &Value) -> bool>,
+    /// Finalizers need neither be standard ones nor have a domain.
+    pub free_finalizers: bool,
     /// A PUT of an object that is not there creates it.
     pub create_on_update: bool,
     /// An update need not name a resource version.
@@ -109,6 +118,9 @@ pub struct Strategy {
     /// All objects of a selection can be deleted by one request.
     pub delete_collection: bool,
 }
+
+/// Finds another object, as it is in the state of the world in which a write is decided.
+pub type Others<'a> = dyn Fn(&Key) -> Option<Value> + 'a;
 
 /// Gives out cluster-wide unique values: (new object, its old state, every other object of the kind).
 pub type Allocate = fn(&mut Value, Option<&Value>, &mut dyn Iterator<Item = Value>) -> Result<(), ApiError>;
@@ -134,6 +146,8 @@ impl Strategy {
     /// Nothing special.
     pub const PLAIN: Self = Self {
         default: |_| (),
+        admit: |_, _| Ok(()),
+        awaits: |_, _| None,
         prepare_create: |_| (),
         prepare_update: |_, _| (),
         prepare_status: |_, _| (),
@@ -145,6 +159,7 @@ impl Strategy {
         delete_grace: |_, _| None,
         mark_deleted: |_| false,
         generation: None,
+        free_finalizers: false,
         create_on_update: false,
         unconditional_update: true,
         return_deleted: false,

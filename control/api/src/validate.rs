@@ -134,6 +134,16 @@ impl FieldError {
         }
     }
 
+    /// A list of `is` elements, which may have `most`.
+    pub fn too_many(path: impl Into<String>, is: usize, most: usize) -> Self {
+        Self {
+            kind: FieldErrorKind::TooMany,
+            path: path.into(),
+            value: is.into(),
+            detail: format!("must have at most {most} {}", if most == 1 { "item" } else { "items" }),
+        }
+    }
+
     /// The text without the path, as it stands in a `StatusCause`.
     pub fn body(&self) -> String {
         let head = self.kind.head();
@@ -141,12 +151,12 @@ impl FieldError {
             FieldErrorKind::Required
             | FieldErrorKind::Forbidden
             | FieldErrorKind::TooLong
-            | FieldErrorKind::TooMany
             | FieldErrorKind::Internal => head.to_owned(),
             FieldErrorKind::Invalid
             | FieldErrorKind::NotSupported
             | FieldErrorKind::Duplicate
             | FieldErrorKind::NotFound
+            | FieldErrorKind::TooMany
             | FieldErrorKind::TypeInvalid => format!("{head}: {}", printed(&self.value)),
         };
         if !self.detail.is_empty() {

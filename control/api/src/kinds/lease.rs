@@ -12,7 +12,13 @@ pub(super) const ROW: Resource = Resource {
     plural: Cow::Borrowed("leases"),
     singular: Cow::Borrowed("lease"),
     schema: Cow::Borrowed("io.k8s.api.coordination.v1.Lease"),
-    strategy: Strategy { validate, create_on_update: true, unconditional_update: false, ..Strategy::PLAIN },
+    strategy: Strategy {
+        validate,
+        free_finalizers: true,
+        create_on_update: true,
+        unconditional_update: false,
+        ..Strategy::PLAIN
+    },
     columns: crate::printers::LEASE,
     ..Resource::PLAIN
 };
@@ -26,9 +32,6 @@ fn validate(lease: &Value) -> Vec<FieldError> {
         if let Some(number) = object::integer(lease, &["spec", key]).filter(|number| *number < least) {
             errors.push(FieldError::invalid(format!("spec.{key}"), number, detail));
         }
-    }
-    if object::at(lease, &["spec", "holderIdentity"]).is_some_and(|holder| holder == "") {
-        errors.push(FieldError::invalid("spec.holderIdentity", "", "must not be empty"));
     }
     errors
 }

@@ -2,7 +2,7 @@
 
 use crate::object;
 use crate::resource::{NameRule, Resource, Scope, Strategy, Subresource};
-use crate::validate::FieldError;
+use crate::validate::{self, FieldError};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -19,6 +19,7 @@ pub(super) const ROW: Resource = Resource {
         default,
         prepare_create,
         prepare_update,
+        validate,
         validate_status,
         mark_deleted,
         delete_collection: false,
@@ -53,6 +54,18 @@ fn prepare_update(new: &mut Value, old: &Value) {
     if let Some(finalizers) = object::at(old, &["spec", "finalizers"]) {
         object::map_mut(new, &["spec"]).insert("finalizers".to_owned(), finalizers.clone());
     }
+}
+
+/// Faults of `spec.finalizers`.
+fn validate(namespace: &Value) -> Vec<FieldError> {
+    let finalizers = object::list(namespace, &["spec", "finalizers"]).iter().filter_map(Value::as_str);
+    finalizers
+        .flat_map(|finalizer| {
+            let mut faults = validate::qualified_name_faults(finalizer);
+            faults.extend(validate::short_finalizer_fault(finalizer).map(str::to_owned));
+            faults.into_iter().map(move |fault| FieldError::invalid("spec.finalizers", finalizer, fault))
+        })
+        .collect()
 }
 
 /// A namespace ends by being deleted, and by nothing else.

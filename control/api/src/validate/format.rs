@@ -1,7 +1,10 @@
 //! Checks of single texts and numbers. Each returns what is wrong, in upstream's words.
 
+use super::FieldError;
+use crate::object;
 use crate::quantity::Quantity;
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// What is said of a change to a field that may not change.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -12,6 +15,9 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
     and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+    and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+    '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
     an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
@@ -38,11 +44,16 @@ fn too_long(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
+/// The same where upstream counts characters, of which each is a byte in what is allowed.
+fn too_many_characters(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
 /// RFC 1123 label: up to 63 of lower case letters, digits and `-`.
 pub fn dns1123_label_faults(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if text.len() > 63 {
-        faults.push(too_long(63));
+        faults.push(too_many_characters(63));
     }
     if !is_label(text) {
         faults.push(
@@ -61,12 +72,21 @@ pub fn dns1123_label_faults(text: &str) -> Vec<String> {
 pub fn dns1123_subdomain_faults(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if text.len() > 253 {
-        faults.push(too_long(253));
+        faults.push(too_many_characters(253));
     }
     if !text.split('.').all(is_label) {
         faults.push(SUBDOMAIN.to_owned());
     }
     faults
+}
+
+/// The same where underscores are let through, as in names that are only looked up.
+pub fn dns1123_subdomain_with_underscore_faults(text: &str) -> Vec<String> {
+    // One may stand before a name, and anywhere in it.
+    let plain: Vec<String> =
+        text.split('.').map(|part| part.strip_prefix('_').unwrap_or(part).replace('_', "-")).collect();
+    let faults = dns1123_subdomain_faults(&plain.join("."));
+    faults.into_iter().map(|fault| if fault == SUBDOMAIN { UNDERSCORED.to_owned() } else { fault }).collect()
 }
 
 /// A label's or annotation's key: a name, with or without a subdomain and a slash before it.
@@ -173,6 +193,84 @@ pub fn port_number_faults(port: i64) -> Vec<String> {
     } else {
         vec!["must be between 1 and 65535, inclusive".to_owned()]
     }
+}
+
+/// A fault of an address that is none.
+pub fn ip_fault(text: &str, path: &str) -> Option<FieldError> {
+    let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+    text.parse::<IpAddr>().is_err().then(|| FieldError::invalid(path, text, detail))
+}
+
+/// What an address of an endpoint may not be. The node itself may have one that only it can reach, so that is let
+/// through, unlike upstream.
+pub fn endpoint_ip_faults(text: &str) -> Vec<String> {
+    let Ok(ip) = text.parse::<IpAddr>() else { return vec!["must be a valid IP address".to_owned()] };
+    let (is_link_local, is_local_multicast) = match ip {
+        IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.segments()[0] & 0xff0f == 0xff02),
+    };
+    [
+        (ip.is_unspecified(), format!("may not be unspecified ({text})")),
+        (is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
+        (
+            is_local_multicast,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned(),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(holds, fault)| holds.then_some(fault))
+    .collect()
+}
+
+/// What an address may not be by which others come in from outside.
+pub fn external_ip_faults(text: &str) -> Vec<String> {
+    let is_loopback = text.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let mut faults = endpoint_ip_faults(text);
+    faults.extend(is_loopback.then(|| "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()));
+    faults
+}
+
+/// A fault of the `protocol` of a port at `path`.
+pub fn protocol_fault(port: &Value, path: &str) -> Option<FieldError> {
+    const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+    let path = format!("{path}.protocol");
+    match object::text(port, &["protocol"]) {
+        "" => Some(FieldError::required(path, "")),
+        protocol if PROTOCOLS.contains(&protocol) => None,
+        protocol => Some(FieldError::not_supported(path, protocol, &PROTOCOLS)),
+    }
+}
+
+/// Faults of the `appProtocol` of a port at `path`, if it has one.
+pub fn app_protocol_faults(port: &Value, path: &str) -> Vec<FieldError> {
+    let Some(protocol) = object::at(port, &["appProtocol"]).and_then(Value::as_str) else {
+        return Vec::new();
+    };
+    let faults = qualified_name_faults(protocol).into_iter();
+    faults.map(|fault| FieldError::invalid(format!("{path}.appProtocol"), protocol, fault)).collect()
+}
+
+/// A range of addresses.
+pub fn is_cidr(text: &str) -> bool {
+    let Some((ip, length)) = text.split_once('/') else { return false };
+    let most = match ip.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.bytes().all(|byte| byte.is_ascii_digit()) && length.parse().is_ok_and(|length: u8| length <= most)
+}
+
+/// What is said of a range of addresses that is none.
+pub const NOT_A_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// A name that only has to stand in a path.
+pub fn path_segment_faults(name: &str) -> Vec<String> {
+    if matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    let parts = ["/", "%"].into_iter().filter(|part| name.contains(part));
+    parts.map(|part| format!("may not contain '{part}'")).collect()
 }
 
 /// What is said of a number below zero.

@@ -17,6 +17,7 @@ pub fn object_meta(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let faults_of_name = |name: &str| match resource.name_rule {
         NameRule::Subdomain => super::dns1123_subdomain_faults(name),
         NameRule::Label => super::dns1123_label_faults(name),
+        NameRule::PathSegment => super::path_segment_faults(name),
     };
     if !prefix.is_empty() {
         // A prefix may end where no whole name may.
@@ -50,6 +51,9 @@ pub fn object_meta(resource: &Resource, object: &Value) -> Vec<FieldError> {
     errors.extend(annotations(object::annotations(object), "metadata.annotations"));
     errors.extend(owners(object));
     errors.extend(finalizers(object));
+    if !resource.strategy.free_finalizers {
+        errors.extend(short_finalizers(object));
+    }
     errors
 }
 
@@ -60,6 +64,7 @@ pub fn labels(labels: Option<&Map<String, Value>>, path: &str) -> Vec<FieldError
         errors.extend(
             qualified_name_faults(key)
                 .into_iter()
+                .map(|fault| fault.replace("a qualified name must", "a valid label key must"))
                 .map(|fault| FieldError::invalid(path, key.as_str(), fault)),
         );
         let value = value.as_str().unwrap_or("");
@@ -87,7 +92,7 @@ pub fn annotations(annotations: Option<&Map<String, Value>>, path: &str) -> Vec<
 
 fn owners(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut controllers: Vec<&str> = Vec::new();
+    let mut controllers: Vec<String> = Vec::new();
     for owner in object::owner_references(object) {
         let path = "metadata.ownerReferences";
         for (key, detail) in [
@@ -109,7 +114,7 @@ fn owners(object: &Value) -> Vec<FieldError> {
             ));
         }
         if object::flag(owner, &["controller"]) {
-            controllers.push(object::text(owner, &["name"]));
+            controllers.push(format!("{}/{}", object::kind(owner), object::text(owner, &["name"])));
         }
     }
     if let [first, second, ..] = controllers.as_slice() {
@@ -141,10 +146,27 @@ fn finalizers(object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::invalid(
             path,
             Value::Array(object::list(object, &["metadata", "finalizers"]).to_vec()),
-            "finalizers orphan and foregroundDeletion cannot be both set",
+            "finalizer orphan and foregroundDeletion cannot be both set",
         ));
     }
     errors
+}
+
+/// A fault of a finalizer without a domain, which could be anybody's: there are few that everybody knows.
+pub fn short_finalizer_fault(finalizer: &str) -> Option<&'static str> {
+    let is_known = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
+    (!finalizer.contains('/') && !is_known)
+        .then_some("name is neither a standard finalizer name nor is it fully qualified")
+}
+
+fn short_finalizers(object: &Value) -> Vec<FieldError> {
+    let finalizers = object::finalizers(object).enumerate();
+    finalizers
+        .filter_map(|(index, finalizer)| {
+            let detail = short_finalizer_fault(finalizer)?;
+            Some(FieldError::invalid(format!("metadata.finalizers[{index}]"), finalizer, detail))
+        })
+        .collect()
 }
 
 /// Faults of a change of `metadata`: what is not the server's own, and may still not change.
@@ -172,4 +194,42 @@ pub fn immutable(new: &Value, old: &Value, path: &[&str]) -> Option<FieldError> 
     let (is, was) = (object::at(new, path), object::at(old, path));
     (is != was)
         .then(|| FieldError::invalid(path.join("."), is.cloned().unwrap_or(Value::Null), super::IMMUTABLE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Resources;
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    fn check(plural: &str, meta: Value, expect: Expect) {
+        let resources = Resources::built_in();
+        let row = resources.iter().find(|row| row.plural == plural).unwrap();
+        let mut object = json!({ "metadata": meta });
+        object["metadata"]["name"] = "a".into();
+        object["metadata"]["namespace"] = "b".into();
+        let texts: Vec<String> = object_meta(row, &object).iter().map(ToString::to_string).collect();
+        expect.assert_eq(&texts.join("\n"));
+    }
+
+    #[test]
+    fn a_finalizer_is_a_standard_one_or_has_a_domain() {
+        check(
+            "configmaps",
+            json!({ "finalizers": ["orphan", "example.com/a", "kubernetes", "foo"] }),
+            expect![[
+                r#"metadata.finalizers[3]: Invalid value: "foo": name is neither a standard finalizer name nor is it fully qualified"#
+            ]],
+        );
+        // As upstream has it of this kind.
+        check("leases", json!({ "finalizers": ["foo"] }), expect![[""]]);
+        check(
+            "configmaps",
+            json!({ "finalizers": ["orphan", "foregroundDeletion"] }),
+            expect![[
+                r#"metadata.finalizers: Invalid value: ["orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set"#
+            ]],
+        );
+    }
 }
