@@ -14,6 +14,7 @@ mod lease;
 mod namespace;
 mod node;
 mod pod;
+mod pod_admission;
 mod pod_spec;
 mod pod_template;
 mod pod_warnings;
@@ -44,6 +45,7 @@ pub(crate) static BUILT_IN: &[&Resource] = &[
 
 #[cfg(test)]
 mod tests {
+    use crate::object::Key;
     use crate::resource::{Resources, Subresource};
     use crate::write::{self, WriteContext};
     use crate::{decode, defaults};
@@ -105,12 +107,18 @@ mod tests {
         }
     }
 
+    /// Of the other objects there are all accounts, and nothing else.
+    fn accounts(key: &Key) -> Option<Value> {
+        (key.resource.plural == "serviceaccounts").then(|| json!({}))
+    }
+
     fn created(plural: &str, body: &str) -> Value {
         let resources = Resources::built_in();
         let row = resources.iter().find(|row| row.plural == plural).unwrap();
         let strict = decode::FieldValidation::Strict;
         let decoded = decode::decode(&resources, row, "application/json", body.as_bytes(), strict).unwrap();
-        let mut object = write::prepare_create(&resources, row, decoded.object, &context()).unwrap().object;
+        let mut object =
+            write::prepare_create(&resources, row, decoded.object, &context(), &accounts).unwrap().object;
         object["metadata"].as_object_mut().unwrap().remove("managedFields");
         object
     }
@@ -255,7 +263,8 @@ mod tests {
         let row = resources.iter().find(|row| row.plural == plural).unwrap();
         let strict = decode::FieldValidation::Strict;
         let decoded = decode::decode(&resources, row, "application/json", body.as_bytes(), strict).unwrap();
-        let error = write::prepare_create(&resources, row, decoded.object, &context()).unwrap_err();
+        let error =
+            write::prepare_create(&resources, row, decoded.object, &context(), &accounts).unwrap_err();
         expect.assert_eq(&error.message);
     }
 

@@ -133,6 +133,14 @@ pub fn generate_name(object: &Value) -> &str {
     text(object, &["metadata", "generateName"])
 }
 
+/// `metadata.name`, or of an object that has none yet what stands in its place, `metadata.generateName`.
+pub fn name_or_prefix(object: &Value) -> &str {
+    match name(object) {
+        "" => generate_name(object),
+        name => name,
+    }
+}
+
 /// `metadata.namespace`; empty for kinds of the cluster.
 pub fn namespace(object: &Value) -> &str {
     text(object, &["metadata", "namespace"])

@@ -1,6 +1,6 @@
 //! What happens to an object between the request and the store: pure, and the same for every kind.
 //!
-//! A create is: defaults, managed fields, the kind's `prepare_create`, metadata, validation. An update is: metadata that
+//! A create is: defaults, managed fields, the kind's `admit` and `prepare_create`, metadata, validation. An update is: metadata that
 //! is not the client's from the old object, the kind's `prepare_update` or `prepare_status`, defaults, managed fields,
 //! generation, validation. What a kind sets by itself is nobody's field. What must be unique in the cluster is given out by the caller ([`Strategy::allocate`]
 //! needs the other objects) between [`prepare_create`] and the write. Nothing here reads a clock or makes an id: both
@@ -16,7 +16,7 @@ pub use scale::{apply_scale, scale_of};
 
 use crate::error::ApiError;
 use crate::object;
-use crate::resource::{Resource, Resources, Subresource};
+use crate::resource::{Others, Resource, Resources, Subresource};
 use crate::validate::{self, FieldError};
 use crate::{defaults, managed_fields};
 use serde_json::{Map, Value};
@@ -61,22 +61,26 @@ pub fn manager_name(field_manager: Option<&str>, user_agent: &str) -> String {
     name.chars().take(128).collect()
 }
 
-/// A new object, complete and checked.
+/// A new object, complete and checked; `others` finds those it refers to.
 pub fn prepare_create(
     resources: &Resources,
     resource: &Resource,
     mut object: Value,
     context: &WriteContext,
+    others: &Others<'_>,
 ) -> Result<Prepared, ApiError> {
     if !matches!(object::resource_version(&object), "" | "0") {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
     set_type(resource, &mut object);
+    let asked_name = object::name_or_prefix(&object).to_owned();
     name_and_namespace(resource, &mut object, context)?;
     defaults::apply(resources, resource, &mut object);
     object::meta_mut(&mut object).remove("managedFields");
     let writer = (context.manager.as_str(), context.now);
     managed_fields::record(resources, resource, None, &mut object, None, writer);
+    (resource.strategy.admit)(&mut object, others)
+        .map_err(|why| ApiError::forbidden(&resource.group, &resource.plural, &asked_name, &why))?;
     (resource.strategy.prepare_create)(&mut object);
     let meta = object::meta_mut(&mut object);
     for key in
@@ -349,7 +353,8 @@ mod tests {
                 "spec": { "containers": [{ "name": "web", "image": "web:1" }] },
             },
         } });
-        let mut old = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap().object;
+        let mut old =
+            prepare_create(&resources, &row, object, &context(Some("a")), &|_| None).unwrap().object;
         object::set_resource_version(&mut old, 7);
         (resources, row, old)
     }
@@ -450,7 +455,7 @@ mod tests {
                 expect!["resourceVersion should not be set on objects to be created"],
             ),
         ] {
-            let error = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap_err();
+            let error = prepare_create(&resources, &row, object, &context(Some("a")), &|_| None).unwrap_err();
             expect.assert_eq(&error.message);
         }
     }
@@ -459,7 +464,8 @@ mod tests {
     fn a_create_may_name_the_resource_version_of_nothing() {
         let (resources, row, mut object) = deployment();
         object["metadata"]["resourceVersion"] = "0".into();
-        let created = prepare_create(&resources, &row, object, &context(Some("a"))).unwrap().object;
+        let created =
+            prepare_create(&resources, &row, object, &context(Some("a")), &|_| None).unwrap().object;
         assert_eq!(object::resource_version(&created), "");
     }
 

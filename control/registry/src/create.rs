@@ -7,9 +7,13 @@ use control_api::write::{self, Prepared};
 use control_api::{ApiError, Reason, Resource};
 use control_store::{CommitError, Write};
 use serde_json::Value;
+use std::time::Duration;
 
 /// How many generated names are tried before the create is given up.
 const NAMES: usize = 8;
+
+/// How long a create waits for what its namespace gets by itself: as long as upstream at most.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Registry {
     /// Stores a new object.
@@ -43,11 +47,27 @@ impl Registry {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Written, ApiError> {
+        self.await_given(resource, namespace, &object).await;
         loop {
             if let Some(written) = self.try_create(resource, namespace, object.clone(), options).await? {
                 return Ok(written);
             }
         }
+    }
+
+    /// Waits until what a new object needs and its namespace gets by itself is there; not long, as it may never be.
+    async fn await_given(&self, resource: &Resource, namespace: Option<&str>, object: &Value) {
+        let Some(namespace) = namespace else { return };
+        let Some(key) = (resource.strategy.awaits)(object, namespace) else { return };
+        let mut revisions = self.store().revision_changed();
+        let is_settled = || {
+            let snapshot = self.store().snapshot();
+            snapshot.get(&key).is_some()
+                || self.check_namespace(&snapshot, resource, Some(namespace), "").is_err()
+        };
+        let settled = async { while !is_settled() && revisions.changed().await.is_ok() {} };
+        // Late or not there: what it is needed for says so.
+        let _ = tokio::time::timeout(PATIENCE, settled).await;
     }
 
     /// Decides and commits; none when the namespace changed between the two. A namespace that is found empty on its
@@ -61,10 +81,11 @@ impl Registry {
     ) -> Result<Option<Written>, ApiError> {
         let held = self.hold_allocations(resource).await;
         let snapshot = self.store().snapshot();
-        let given = self.check_namespace(&snapshot, resource, namespace, name_for_refusal(&object))?;
+        let given = self.check_namespace(&snapshot, resource, namespace, object::name_or_prefix(&object))?;
         let context = self.context(namespace, &options.manager);
+        let others = |key: &Key| snapshot.get(key).map(|stored| stored.value());
         let Prepared { mut object, warnings } =
-            write::prepare_create(self.resources(), resource, object, &context)?;
+            write::prepare_create(self.resources(), resource, object, &context, &others)?;
         let key = Key::of(resource.id(), &object);
         let name = key.name.clone();
         if let Some(current) = snapshot.get(&key) {
@@ -80,12 +101,5 @@ impl Registry {
             Err(CommitError::Outdated) => Ok(None),
             Err(error) => Err(refusal(resource, &name, &error)),
         }
-    }
-}
-
-fn name_for_refusal(object: &Value) -> &str {
-    match object::name(object) {
-        "" => object::generate_name(object),
-        name => name,
     }
 }

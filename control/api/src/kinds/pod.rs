@@ -1,12 +1,12 @@
 //! Pods.
 
-use super::{pod_spec, pod_warnings};
+use super::{pod_admission, pod_spec, pod_warnings};
 use crate::object;
 use crate::quantity::Quantity;
 use crate::resource::{Resource, Strategy, Subresource};
 use crate::validate::{self, FieldError};
 use crate::write;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,10 @@ pub(super) const ROW: Resource = Resource {
     subresources: &[Subresource::Status, Subresource::Log, Subresource::Binding],
     strategy: Strategy {
         default,
+        admit: pod_admission::admit,
+        awaits: pod_admission::awaits,
         prepare_create,
+        prepare_update: pod_admission::keep,
         validate,
         validate_update,
         warnings: |pod| pod_warnings::of_spec(&pod["spec"], "spec"),
@@ -73,48 +76,10 @@ fn host_ports(container: &mut Value) {
     }
 }
 
-/// A new pod has not been seen by a node; and what upstream's admission adds is added.
+/// A new pod has not been seen by a node.
 fn prepare_create(pod: &mut Value) {
     let qos = qos_class(&pod["spec"]);
-    let map = object::map_mut(pod, &[]);
-    map.insert("status".to_owned(), json!({ "phase": "Pending", "qosClass": qos }));
-    let spec = object::map_mut(pod, &["spec"]);
-    if spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or("").is_empty() {
-        pod_spec::set_service_account(spec, "default");
-    }
-    let class = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or("");
-    let priority = priority_of(class).unwrap_or(0);
-    spec.entry("priority").or_insert_with(|| priority.into());
-    spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
-    add_default_tolerations(spec);
-}
-
-/// The priority of a class; there are those that upstream always has.
-fn priority_of(class: &str) -> Option<i64> {
-    match class {
-        "" => Some(0),
-        "system-cluster-critical" => Some(2_000_000_000),
-        "system-node-critical" => Some(2_000_001_000),
-        _ => None,
-    }
-}
-
-/// A pod stays five minutes on a node that is not ready or not reachable, unless it says otherwise.
-fn add_default_tolerations(spec: &mut Map<String, Value>) {
-    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
-    let Some(tolerations) = tolerations.as_array_mut() else { return };
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let tolerates = |toleration: &Value| {
-            let its_key = object::text(toleration, &["key"]);
-            (its_key == key || its_key.is_empty())
-                && matches!(object::text(toleration, &["effect"]), "NoExecute" | "")
-        };
-        if !tolerations.iter().any(tolerates) {
-            tolerations.push(
-                json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }),
-            );
-        }
-    }
+    object::map_mut(pod, &[]).insert("status".to_owned(), json!({ "phase": "Pending", "qosClass": qos }));
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from what the containers ask for and may have at most.
@@ -146,27 +111,52 @@ fn qos_class(spec: &Value) -> &'static str {
 
 fn validate(pod: &Value) -> Vec<FieldError> {
     let Some(spec) = pod.get("spec") else { return vec![FieldError::required("spec.containers", "")] };
-    let mut errors = pod_spec::validate(spec, "spec");
-    let class = object::text(spec, &["priorityClassName"]);
-    match priority_of(class) {
-        None => errors.push(FieldError::invalid(
-            "spec.priorityClassName",
-            class,
-            format!("no PriorityClass with name {class} was found"),
-        )),
-        Some(priority) => {
-            if let Some(given) = object::integer(spec, &["priority"]).filter(|given| *given != priority) {
-                errors.push(FieldError::forbidden(
-                    "spec.priority",
-                    format!(
-                        "the integer value of priority ({given}) must not be provided in pod spec; priority admission \
-                         controller computed {priority} from the given PriorityClass name"
-                    ),
-                ));
+    let mut errors = annotations(pod);
+    errors.extend(pod_spec::validate(spec, "spec"));
+    for list in ["containers", "initContainers"] {
+        for (index, container) in object::list(spec, &[list]).iter().enumerate() {
+            let image = object::text(container, &["image"]);
+            if image != image.trim() {
+                let detail = "must not have leading or trailing whitespace";
+                errors.push(FieldError::invalid(format!("spec.{list}[{index}].image"), image, detail));
             }
         }
     }
+    if !object::list(spec, &["ephemeralContainers"]).is_empty() {
+        errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+    }
+    let is_gated = !object::list(spec, &["schedulingGates"]).is_empty();
+    if is_gated && !object::text(spec, &["nodeName"]).is_empty() {
+        let detail = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden("spec.nodeName", detail));
+    }
     errors
+}
+
+/// Faults of annotations that mean something in a pod.
+fn annotations(pod: &Value) -> Vec<FieldError> {
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    let mut errors = Vec::new();
+    let mut fault = |key: &str, value: &str, detail: &str| {
+        errors.push(FieldError::invalid(format!("metadata.annotations[{key}]"), value, detail));
+    };
+    if let Some(value) = object::annotation(pod, MIRROR)
+        && object::text(pod, &["spec", "nodeName"]).is_empty()
+    {
+        fault(MIRROR, value, "must set spec.nodeName if mirror pod annotation is set");
+    }
+    if let Some(cost) = object::annotation(pod, COST)
+        && !is_deletion_cost(cost)
+    {
+        fault(COST, cost, "must be a 32bit integer");
+    }
+    errors
+}
+
+/// Whether a text is a number as Go reads it, without a plus or zeros before it.
+fn is_deletion_cost(text: &str) -> bool {
+    text.parse::<i32>().is_ok_and(|number| number.to_string() == text)
 }
 
 /// Of a pod's spec only images, an earlier deadline, further tolerations and fewer gates may change.
@@ -309,6 +299,20 @@ mod tests {
             |pod| pod["spec"]["containers"] = json!([]),
             expect!["spec.containers: Forbidden: pod updates may not add or remove containers"],
         );
+    }
+
+    #[test]
+    fn what_only_pods_are_asked_is_looked_into() {
+        let mut pod = pod();
+        pod["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "a",
+            "controller.kubernetes.io/pod-deletion-cost": "+5" });
+        pod["spec"]["securityContext"] = json!({});
+        pod["spec"]["containers"][0]["image"] = " a".into();
+        pod["spec"]["ephemeralContainers"] = json!([{ "name": "e", "image": "e" }]);
+        let told = |pod: &Value| validate(pod).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        expect![[""]].assert_eq(&told(&pod));
+        pod["spec"].as_object_mut().unwrap().remove("nodeName");
+        expect![[""]].assert_eq(&told(&pod));
     }
 
     #[test]

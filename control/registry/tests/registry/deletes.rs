@@ -88,7 +88,7 @@ async fn the_policy_tells_the_garbage_collector() {
 
 #[tokio::test]
 async fn foreground_of_a_plain_object_waits_for_the_collector() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     world.config_map("a").await;
     let deleted = world.delete("configmaps", "a", &policy(Propagation::Foreground)).await.unwrap();
     assert!(!deleted.gone);
@@ -105,7 +105,7 @@ async fn bound_pod(world: &World) {
 
 #[tokio::test]
 async fn a_pod_has_its_grace_which_may_only_shrink() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     bound_pod(&world).await;
     let deleted = world.delete("pods", "a", &DeleteOptions::default()).await.unwrap();
     assert!(!deleted.gone);
@@ -126,14 +126,14 @@ async fn a_pod_has_its_grace_which_may_only_shrink() {
 
 #[tokio::test]
 async fn a_pod_that_no_node_has_is_gone_at_once() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     world.create("pods", pod("a")).await.unwrap();
     assert!(world.delete("pods", "a", &DeleteOptions::default()).await.unwrap().gone);
 }
 
 #[tokio::test]
 async fn a_pod_with_a_finalizer_outlives_its_grace() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     let mut object = pod("a");
     object["metadata"]["finalizers"] = json!(["x.io/y"]);
     world.create("pods", object).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_pod_with_a_finalizer_outlives_its_grace() {
 
 #[tokio::test]
 async fn finalizers_taken_away_do_not_cut_the_grace() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     let mut object = pod("a");
     object["metadata"]["finalizers"] = json!(["x.io/y"]);
     world.create("pods", object).await.unwrap();

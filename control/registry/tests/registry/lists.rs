@@ -35,6 +35,7 @@ async fn world() -> World {
 #[tokio::test]
 async fn selectors_choose() {
     let world = world().await;
+    world.create_account().await;
     world.create("pods", pod("p")).await.unwrap();
     let check = |plural: &str, options: &ListOptions| names(&world.list(plural, options).unwrap().items);
     assert_eq!(check("configmaps", &by_labels("app=web")), "a c d");

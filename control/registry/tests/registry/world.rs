@@ -25,6 +25,18 @@ impl World {
         Self::with_ring(10_000).await
     }
 
+    /// The same with the account of its pods.
+    pub(crate) async fn with_account() -> Self {
+        let world = Self::new().await;
+        world.create_account().await;
+        world
+    }
+
+    /// Makes the account under which pods run, as a controller would.
+    pub(crate) async fn create_account(&self) {
+        self.create("serviceaccounts", json!({"metadata": {"name": "default"}})).await.unwrap();
+    }
+
     pub(crate) async fn with_ring(events: usize) -> Self {
         let world = Self::empty(events);
         world.create("namespaces", json!({"metadata": {"name": "default"}})).await.unwrap();

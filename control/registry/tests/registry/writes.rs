@@ -196,7 +196,7 @@ async fn a_patched_scale_is_held_against_its_type() {
     for replicas in [json!("5"), json!(2.5), json!(3_000_000_000_i64)] {
         let patch = json!({"spec": {"replicas": replicas}});
         let refused = world.patch("deployments", "web", Some("scale"), PatchKind::Merge, patch).await;
-        assert_eq!(refused.unwrap_err().code, 400);
+        assert_eq!(refused.unwrap_err().code, 422);
     }
     assert_eq!(world.get("deployments", "web").unwrap()["spec"]["replicas"], 2);
     let patch = json!({"spec": {"replicas": 5, "more": 1}});
@@ -270,7 +270,7 @@ async fn an_object_that_could_not_be_read_back_is_not_stored() {
 
 #[tokio::test]
 async fn an_object_that_is_too_large_is_not_stored() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     let with_args = |bytes: usize| {
         let mut pod = pod("a");
         pod["spec"]["containers"][0]["args"] = json!(["x".repeat(bytes)]);
@@ -315,7 +315,7 @@ async fn an_update_does_not_bring_back_what_was_deleted() {
 
 #[tokio::test]
 async fn a_binding_is_for_the_pod_of_its_path() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     world.create("pods", pod("a")).await.unwrap();
     let pods = world.resource("pods");
     let bind = |name: &str, namespace: &str| {
@@ -378,13 +378,13 @@ async fn a_scale_changes_replicas_alone() {
 
 #[tokio::test]
 async fn a_pod_is_bound_once() {
-    let world = World::new().await;
+    let world = World::with_account().await;
     let uid = world.create("pods", pod("a")).await.unwrap().object.value()["metadata"]["uid"].clone();
     let bind = |uid: String, node: &'static str| {
         let registry = world.registry.clone();
         async move { registry.bind("default", "a", &uid, node, &by("kube-scheduler")).await }
     };
-    expect![[r#"409 Conflict: Operation cannot be fulfilled on pods/binding "a": Precondition failed: UID in precondition: other, UID in object meta: uid-2"#]].assert_eq(&refusal(bind("other".to_owned(), "n1").await));
+    expect![[r#"409 Conflict: Operation cannot be fulfilled on pods/binding "a": Precondition failed: UID in precondition: other, UID in object meta: uid-3"#]].assert_eq(&refusal(bind("other".to_owned(), "n1").await));
     let bound = bind(uid.as_str().unwrap().to_owned(), "n1").await.unwrap().object.value();
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
@@ -436,4 +436,66 @@ async fn some_kinds_are_created_by_an_update_and_some_insist_on_a_version() {
     expect![[r#"422 Invalid: leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"#]].assert_eq(&refusal(world.update("leases", None, lease).await));
     let edited = world.edit("leases", "a", |lease| lease["spec"]["holderIdentity"] = "you".into()).await;
     assert!(!edited.unwrap().created);
+}
+
+#[tokio::test]
+async fn a_pod_waits_a_while_for_the_account_of_a_new_namespace() {
+    let world = World::new().await;
+    let (pod, ()) = tokio::join!(world.create("pods", pod("a")), world.create_account());
+    assert_eq!(pod.unwrap().object.value()["spec"]["serviceAccountName"], "default");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_account_does_not_come_is_forbidden() {
+    let world = World::new().await;
+    let began = tokio::time::Instant::now();
+    let mut other =
+        json!({"metadata": {"generateName": "a-"}, "spec": {"containers": [{"name": "c", "image": "c"}]}});
+    let default = other.clone();
+    other["spec"]["serviceAccountName"] = "other".into();
+    expect![[r#"403 Forbidden: pods "a-" is forbidden: error looking up service account default/other: serviceaccount "other" not found"#]]
+        .assert_eq(&refusal(world.create("pods", other).await));
+    assert_eq!(began, tokio::time::Instant::now());
+    expect![[r#"403 Forbidden: pods "a-" is forbidden: error looking up service account default/default: serviceaccount "default" not found"#]]
+        .assert_eq(&refusal(world.create("pods", default).await));
+    assert!(began < tokio::time::Instant::now());
+    // Nothing comes by itself where there is no namespace.
+    let pods = world.resource("pods");
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": []}});
+    let began = tokio::time::Instant::now();
+    let nowhere = world.registry.create(&pods, Some("nowhere"), pod, &by("test")).await;
+    expect![[r#"404 NotFound: namespaces "nowhere" not found"#]].assert_eq(&refusal(nowhere));
+    assert_eq!(began, tokio::time::Instant::now());
+}
+
+#[tokio::test]
+async fn a_patch_with_a_value_of_a_wrong_type_is_invalid() {
+    let world = World::new().await;
+    world.config_map("a").await;
+    let wrong = json!({"data": {"a": 5}});
+    for (kind, patch, expect) in [
+        (
+            PatchKind::Strategic,
+            wrong.clone(),
+            expect![[
+                r#"422 Invalid:  "" is invalid: patch: Invalid value: "map[data:map[a:5]]": cannot convert int64 to string"#
+            ]],
+        ),
+        (
+            PatchKind::Merge,
+            wrong.clone(),
+            expect![[
+                r#"422 Invalid:  "" is invalid: patch: Invalid value: "{\"apiVersion\":\"v1\",\"data\":{\"a\":5},\"kind\":\"ConfigMap\",\"metadata\":{\"creationTimestamp\":\"2026-01-01T00:00:00Z\",\"name\":\"a\",\"namespace\":\"default\",\"resourceVersion\":\"3\",\"uid\":\"uid-2\"}}": json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#
+            ]],
+        ),
+        (
+            PatchKind::Json,
+            json!([{"op": "add", "path": "/data", "value": "a"}]),
+            expect![[
+                r#"422 Invalid:  "" is invalid: patch: Invalid value: "{\"apiVersion\":\"v1\",\"data\":\"a\",\"kind\":\"ConfigMap\",\"metadata\":{\"creationTimestamp\":\"2026-01-01T00:00:00Z\",\"name\":\"a\",\"namespace\":\"default\",\"resourceVersion\":\"3\",\"uid\":\"uid-2\"}}": json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string"#
+            ]],
+        ),
+    ] {
+        expect.assert_eq(&refusal(world.patch("configmaps", "a", None, kind, patch).await));
+    }
 }
