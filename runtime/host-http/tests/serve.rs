@@ -36,6 +36,7 @@ fn guest_file(name: &str) -> PathBuf {
 struct World {
     network: Network,
     pod: Attachment,
+    client: HttpClient,
     stderr: MemoryOutputPipe,
     counters: Arc<Counters>,
     stop: CancellationToken,
@@ -76,7 +77,7 @@ impl World {
         let shared = Meter::new(Some(limit), None);
         let client = HttpClient::new(pod.clone(), Arc::default());
         let template: GuestTemplate = Arc::new({
-            let (pod, stderr) = (pod.clone(), stderr.clone());
+            let (pod, stderr, client) = (pod.clone(), stderr.clone(), client.clone());
             move || {
                 let mut spec = GuestSpec {
                     stderr: Box::new(stderr.clone()),
@@ -94,7 +95,7 @@ impl World {
         let stop = CancellationToken::new();
         let run = serve(image, template, listener, gate, counters.clone(), stop.clone());
         let serving = TaskTracker::new().spawn(async move { run.await.expect("it serves") });
-        Self { network, pod, stderr, counters, stop, serving }
+        Self { network, pod, client, stderr, counters, stop, serving }
     }
 
     async fn send(&self, text: &str) -> runtime_net::Stream {
@@ -124,6 +125,16 @@ impl World {
         .await
         .unwrap_or_else(|_elapsed| panic!("the counts are {:?}", self.counters.now()));
         self.counters.now()
+    }
+
+    async fn kept_connections(&self, wanted: usize) {
+        timeout(DEADLINE, async {
+            while self.client.n_idle() != wanted {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_elapsed| panic!("{} connections are kept", self.client.n_idle()));
     }
 
     async fn told(&self, text: &str) {
@@ -253,6 +264,8 @@ async fn a_guest_calls_services_by_name_over_kept_connections() {
     let world = World::new(ServeConfig::default()).await;
     for n in 0..5 {
         assert_eq!(world.get(&format!("/fetch?http://web/{n}")).await, format!("200 200 hello /{n}\n"));
+        // The answer may be here before the connection that brought it is put back.
+        world.kept_connections(1).await;
     }
     // Five requests from outside, and five over one connection of the pod to itself.
     assert_eq!(world.counters.now().requests, 10);

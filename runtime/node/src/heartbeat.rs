@@ -1,10 +1,10 @@
 //! That the node lives, and what it said before where that did not arrive.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::NodeStatus;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
     conditions::agree,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often the node says that it lives, and for how long that holds.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 const LEASE_SECS: i32 = 40;
 /// How often the node's status is sent though nothing has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(300);
@@ -35,8 +35,21 @@ pub(crate) struct Told {
 }
 
 impl Inner {
+    /// Tells again and again that the node lives.
+    pub(crate) async fn beat(self: &Arc<Self>) -> Infallible {
+        let began = Timestamp::now();
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
+        loop {
+            heartbeat.tick().await;
+            self.heartbeat(began, &mut told).await;
+            self.repeat();
+        }
+    }
+
     /// Renews the lease; the status is sent when it differs from the one `told`, and now and then.
-    pub(crate) async fn heartbeat(&self, began: Timestamp, told: &mut Option<Told>) {
+    async fn heartbeat(&self, began: Timestamp, told: &mut Option<Told>) {
         let (images, root_dir) = (self.images.clone(), self.config.root_dir.clone());
         let look = move || (images.list().unwrap_or_default(), rustix::fs::statvfs(&root_dir).ok());
         // What cannot be asked now is not told.
@@ -68,7 +81,7 @@ impl Inner {
 
     /// Says again what did not arrive, or was overwritten: a control plane that took the node for lost has set its
     /// pods unready, and only the node can say that they are not.
-    pub(crate) fn repeat(self: &Arc<Self>) {
+    fn repeat(self: &Arc<Self>) {
         let now = Timestamp::now();
         for entry in self.entries() {
             let mut data = entry.lock();

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt, io,
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use runtime_images::Images;
 use runtime_net::{Network, NodePortProblem};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,7 +29,6 @@ use crate::{
     error::chain,
     files,
     handle::NodeHandle,
-    heartbeat::HEARTBEAT,
     log_sink::LogWriter,
     messages::{NodeReport, Objects, SourceEvent},
     mounts::Places,
@@ -101,18 +101,13 @@ impl Node {
         let handle = NodeHandle { inner: Arc::clone(&inner) };
         // Set twice only if a clone of the same node ran before, which `self` by value excludes.
         let _ = inner.reports.set(reports);
-        let began = Timestamp::now();
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = None;
+        // Beside the rest, as it waits for the disk.
+        let mut heart = pin!(inner.beat());
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = heartbeat.tick() => {
-                    inner.heartbeat(began, &mut told).await;
-                    inner.repeat();
-                }
+                never = &mut heart => match never {},
                 due = inner.timers.due() => {
                     for uid in due {
                         inner.kick_uid(&uid);
@@ -124,6 +119,7 @@ impl Node {
                         // The source is gone; what runs goes on until the node is stopped.
                         tokio::select! {
                             () = stop.cancelled() => break,
+                            never = &mut heart => match never {},
                             due = inner.timers.due() => due.iter().for_each(|uid| inner.kick_uid(uid)),
                         }
                     }
