@@ -147,7 +147,7 @@ fn decode_expected(
         }
     };
     if !object.is_object() {
-        let cause = format!("cannot unmarshal {} into Go value of type struct", conform::json_type(&object));
+        let cause = format!("cannot unmarshal {} into Go value of type struct", json_type(&object));
         return Err(unrecognized(expected, "json: ", &cause, body));
     }
     check_type(expected, &mut object)?;

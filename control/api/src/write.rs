@@ -94,7 +94,8 @@ pub fn prepare_create(
         meta.insert("generation".to_owned(), 1.into());
     }
     drop_empty_meta(meta);
-    let errors = faults(resource, &object);
+    let mut errors = validate::object_meta(resource, &object);
+    errors.extend((resource.strategy.validate)(&object));
     if !errors.is_empty() {
         return Err(invalid(resource, &object, &errors));
     }
@@ -137,7 +138,11 @@ pub fn prepare_update(
         object::meta_mut(&mut new).insert("generation".to_owned(), generation.into());
     }
     let mut errors = validate::update_meta(&new, old);
-    errors.extend(faults(resource, &new));
+    errors.extend(validate::object_meta(resource, &new));
+    // What was let in once stays as it is, whatever the rules are by now: its status and its end must not hang on them.
+    if differs_in_substance(&new, old) {
+        errors.extend((resource.strategy.validate)(&new));
+    }
     if is_of_spec {
         errors.extend((resource.strategy.validate_update)(&new, old));
     }
@@ -316,12 +321,6 @@ pub(crate) fn differs_in_substance(new: &Value, old: &Value) -> bool {
     new.keys().chain(old.keys()).any(|key| counts(key) && new.get(key) != old.get(key))
 }
 
-fn faults(resource: &Resource, object: &Value) -> Vec<FieldError> {
-    let mut errors = validate::object_meta(resource, object);
-    errors.extend((resource.strategy.validate)(object));
-    errors
-}
-
 fn invalid(resource: &Resource, object: &Value, errors: &[FieldError]) -> ApiError {
     ApiError::invalid(&resource.group, &resource.kind, object::name(object), errors)
 }
@@ -375,6 +374,21 @@ mod tests {
             Err(error) => format!("{} {}", error.code, error.message),
         };
         expect.assert_eq(&text);
+    }
+
+    #[test]
+    fn what_was_let_in_by_other_rules_may_stay() {
+        let (resources, row, mut old) = deployment();
+        old["spec"]["template"]["spec"]["containers"][0]["name"] = "Web".into();
+        let update = |change: fn(&mut Value), subresource| {
+            let mut new = old.clone();
+            change(&mut new);
+            prepare_update(&resources, &row, subresource, new, &old, &context(Some("a")))
+                .map_err(|error| error.code)
+        };
+        assert!(update(|new| new["status"]["replicas"] = 1.into(), Some(Subresource::Status)).is_ok());
+        assert!(update(|new| new["metadata"]["labels"] = json!({ "a": "b" }), None).is_ok());
+        assert_eq!(update(|new| new["spec"]["replicas"] = 3.into(), None), Err(422));
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn text(out: &mut String, content: &str) {
             '\r' => out.push_str("\\r"),
             character if is_printable(character) => out.push(character),
             character => {
-                write!(out, "\\U{:08x}", u32::from(character)).expect("writing to a String does not fail")
+                write!(out, "\\U{:08x}", u32::from(character)).expect("writing to a String does not fail");
             }
         }
     }

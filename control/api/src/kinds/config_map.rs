@@ -26,12 +26,13 @@ fn validate(config_map: &Value) -> Vec<FieldError> {
     let mut errors = data::validate_keys(config_map, &["data", "binaryData"]);
     let text = object::map(config_map, &["data"]);
     let bytes = object::map(config_map, &["binaryData"]);
-    for key in bytes.into_iter().flat_map(Map::keys) {
-        if text.is_some_and(|text| text.contains_key(key)) {
-            let detail = "duplicate of key present in data";
-            errors.push(FieldError::invalid(format!("binaryData[{key}]"), key.as_str(), detail));
+    for key in text.into_iter().flat_map(Map::keys) {
+        if bytes.is_some_and(|bytes| bytes.contains_key(key)) {
+            let detail = "duplicate of key present in binaryData";
+            errors.push(FieldError::invalid(format!("data[{key}]"), key.as_str(), detail));
         }
     }
-    errors.extend(data::too_big(config_map, "", &["data"], &["binaryData"]));
+    // The whole object is meant: upstream writes that path so.
+    errors.extend(data::too_big(config_map, "[]", &["data"], &["binaryData"]));
     errors
 }

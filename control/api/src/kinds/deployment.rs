@@ -112,12 +112,8 @@ fn validate_strategy(deployment: &Value, errors: &mut Vec<FieldError>) {
                 }
             }
         },
-        other => {
-            errors.push(FieldError::not_supported(
-                format!("{path}.type"),
-                other,
-                &["Recreate", "RollingUpdate"],
-            ));
+        _ => {
+            errors.push(FieldError::not_supported(path, strategy.clone(), &["Recreate", "RollingUpdate"]));
         }
     }
 }

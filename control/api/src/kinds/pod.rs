@@ -164,7 +164,8 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     const SAID: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
         `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
         tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-    let mut errors = Vec::new();
+    let mut errors =
+        if object::annotations(new) == object::annotations(old) { Vec::new() } else { annotations(new) };
     let (mut munged, old_spec) = (new["spec"].clone(), &old["spec"]);
     for (list, what) in [("containers", "containers"), ("initContainers", "init containers")] {
         let was = object::list(old_spec, &[list]);
@@ -310,9 +311,17 @@ mod tests {
         pod["spec"]["containers"][0]["image"] = " a".into();
         pod["spec"]["ephemeralContainers"] = json!([{ "name": "e", "image": "e" }]);
         let told = |pod: &Value| validate(pod).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        expect![[""]].assert_eq(&told(&pod));
+        expect![[r#"
+            metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "+5": must be a 32bit integer
+            spec.containers[0].image: Invalid value: " a": must not have leading or trailing whitespace
+            spec.ephemeralContainers: Forbidden: cannot be set on create
+            spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"#]].assert_eq(&told(&pod));
         pod["spec"].as_object_mut().unwrap().remove("nodeName");
-        expect![[""]].assert_eq(&told(&pod));
+        expect![[r#"
+            metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "a": must set spec.nodeName if mirror pod annotation is set
+            metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "+5": must be a 32bit integer
+            spec.containers[0].image: Invalid value: " a": must not have leading or trailing whitespace
+            spec.ephemeralContainers: Forbidden: cannot be set on create"#]].assert_eq(&told(&pod));
     }
 
     #[test]

@@ -4,7 +4,12 @@ mod affinity;
 mod container;
 mod downward;
 mod lifecycle;
+mod names;
+mod security;
+mod spread;
 mod volume;
+
+pub(super) use affinity::label_selector;
 
 use crate::object;
 use crate::validate::{self, FieldError};
@@ -79,6 +84,7 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
         for (index, one) in object::list(spec, &[list]).iter().enumerate() {
             let path = format!("{path}.{list}[{index}]");
             container::validate(one, &path, &volumes, &mut errors);
+            security::of_container(one, spec, &format!("{path}.securityContext"), &mut errors);
             if list != "initContainers" || object::text(one, &["restartPolicy"]) == "Always" {
                 lifecycle::validate(one, grace_secs, &path, &mut errors);
             } else {
@@ -91,6 +97,7 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
         }
     }
     container::host_ports(spec, path, &mut errors);
+    container::host_network_ports(spec, path, &mut errors);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, &mut errors);
     one_of(
         spec,
@@ -99,7 +106,7 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
         path,
         &mut errors,
     );
-    one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], path, &mut errors);
+    one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, &mut errors);
     errors.extend(validate::labels(object::map(spec, &["nodeSelector"]), &format!("{path}.nodeSelector")));
     if let Some(seconds) = object::integer(spec, &["activeDeadlineSeconds"])
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
@@ -107,9 +114,14 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
         let path = format!("{path}.activeDeadlineSeconds");
         errors.push(FieldError::invalid(path, seconds, "must be between 1 and 2147483647, inclusive"));
     }
-    for (key, is_label) in
-        [("hostname", true), ("subdomain", true), ("serviceAccountName", false), ("nodeName", false)]
-    {
+    for (key, is_label) in [
+        ("hostname", true),
+        ("subdomain", true),
+        ("serviceAccountName", false),
+        ("nodeName", false),
+        ("priorityClassName", false),
+        ("runtimeClassName", false),
+    ] {
         let text = object::text(spec, &[key]);
         if text.is_empty() {
             continue;
@@ -134,10 +146,55 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<FieldError> {
         &format!("{path}.schedulingGates"),
         &mut errors,
     );
-    if object::at(spec, &["securityContext"]).is_none() {
-        errors.push(FieldError::required(format!("{path}.securityContext"), ""));
+    security::of_pod(spec, path, &mut errors);
+    names::dns(spec, path, &mut errors);
+    names::host_aliases(object::list(spec, &["hostAliases"]), &format!("{path}.hostAliases"), &mut errors);
+    for (index, gate) in object::list(spec, &["readinessGates"]).iter().enumerate() {
+        let path = format!("{path}.readinessGates[{index}].conditionType");
+        let condition = object::text(gate, &["conditionType"]);
+        let faults = validate::qualified_name_faults(condition);
+        errors.extend(faults.into_iter().map(|fault| FieldError::invalid(path.as_str(), condition, fault)));
+    }
+    spread::validate(
+        object::list(spec, &["topologySpreadConstraints"]),
+        &format!("{path}.topologySpreadConstraints"),
+        &mut errors,
+    );
+    hostname_override(spec, path, &mut errors);
+    let overhead = object::map(spec, &["overhead"]);
+    container::amounts(overhead, None, &format!("{path}.overhead"), &mut errors);
+    let [limits, requests] = ["limits", "requests"].map(|which| object::map(spec, &["resources", which]));
+    container::amounts(limits, requests, &format!("{path}.resources"), &mut errors);
+    if let Some(os) = object::at(spec, &["os"]) {
+        match object::text(os, &["name"]) {
+            "" => errors.push(FieldError::required(format!("{path}.os.name"), "")),
+            "linux" | "windows" => (),
+            other => {
+                errors.push(FieldError::not_supported(format!("{path}.os"), other, &["linux", "windows"]));
+            }
+        }
     }
     errors
+}
+
+/// A name that stands in the place of all others which the pod would have on itself.
+fn hostname_override(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    const MAX_BYTES: usize = 64;
+    let path = format!("{path}.hostnameOverride");
+    let Some(name) = object::at(spec, &["hostnameOverride"]).and_then(Value::as_str) else { return };
+    for key in ["setHostnameAsFQDN", "hostNetwork"] {
+        if object::flag(spec, &[key]) {
+            errors.push(FieldError::forbidden(
+                path.as_str(),
+                format!("may not be specified when {key} is true"),
+            ));
+        }
+    }
+    if name.len() > MAX_BYTES {
+        errors.push(FieldError::too_long(path.as_str(), MAX_BYTES));
+    }
+    let faults = validate::dns1123_subdomain_faults(name);
+    errors.extend(faults.into_iter().map(|fault| FieldError::invalid(path.as_str(), name, fault)));
 }
 
 fn scheduling_gates(gates: &[Value], path: &str, errors: &mut Vec<FieldError>) {
@@ -153,13 +210,11 @@ fn scheduling_gates(gates: &[Value], path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A fault when a text is set and none of `allowed`.
+/// A fault when a text is set and none of `allowed`, which are told in their order.
 pub(super) fn one_of(value: &Value, key: &str, allowed: &[&str], path: &str, errors: &mut Vec<FieldError>) {
     let text = object::text(value, &[key]);
     if !text.is_empty() && !allowed.contains(&text) {
-        let mut sorted = allowed.to_vec();
-        sorted.sort_unstable();
-        errors.push(FieldError::not_supported(format!("{path}.{key}"), text, &sorted));
+        errors.push(FieldError::not_supported(format!("{path}.{key}"), text, allowed));
     }
 }
 
@@ -191,11 +246,16 @@ fn validate_toleration(toleration: &Value, path: &str, errors: &mut Vec<FieldErr
         "Exists" => {
             if !text("value").is_empty() {
                 let detail = "value must be empty when `operator` is 'Exists'";
-                errors.push(FieldError::invalid(format!("{path}.operator"), toleration.clone(), detail));
+                errors.push(FieldError::invalid(format!("{path}.operator"), text("value"), detail));
             }
         }
         other => {
-            errors.push(FieldError::not_supported(format!("{path}.operator"), other, &["Equal", "Exists"]));
+            let operators: &[&str] = if matches!(other, "Gt" | "Lt") {
+                &["Equal", "Exists", "Lt", "Gt"]
+            } else {
+                &["Equal", "Exists"]
+            };
+            errors.push(FieldError::not_supported(format!("{path}.operator"), other, operators));
         }
     }
     one_of(toleration, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], path, errors);
@@ -251,11 +311,11 @@ mod tests {
                 spec.containers[1].env[1].valueFrom.fieldRef.fieldPath: Invalid value: "spec.foo": error converting fieldPath: field label not supported: spec.foo
                 spec.containers[1].volumeMounts[0].name: Not found: "z"
                 spec.containers[1].resources.requests[gold]: Invalid value: "gold": must be a standard resource type or fully qualified
-                spec.containers[1].resources.requests[gold]: Invalid value: "gold": must be a standard resource for containers
                 spec.containers[1].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
+                spec.containers[1].resources.requests[gold]: Invalid value: "gold": must be a standard resource for containers
                 spec.containers[2].livenessProbe: Required value: must specify a handler type
                 spec.containers[2].name: Duplicate value: "b"
-                spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"
+                spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"
                 spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
                 spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys""#]],
         );
@@ -275,6 +335,144 @@ mod tests {
             }
         }
         check(&spec, expect);
+    }
+
+    #[test]
+    fn how_a_pod_finds_names_is_looked_into() {
+        check_part(
+            json!({ "dnsPolicy": "None" }),
+            expect!["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],
+        );
+        check_part(
+            json!({ "dnsPolicy": "None", "dnsConfig": { "searches": ["A"] } }),
+            expect![
+                "spec.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None"
+            ],
+        );
+        check_part(
+            json!({
+                "dnsConfig": { "nameservers": ["1.2.3.4", "x", "1.1.1.1", "2.2.2.2"], "searches": ["_a_b.c", ".", "A"],
+                    "options": [{ "value": "3" }] },
+                "hostAliases": [{ "ip": "x", "hostnames": ["a", "B"] }],
+                "hostnameOverride": "A", "setHostnameAsFQDN": true,
+            }),
+            expect![[r#"
+                spec.dnsConfig.nameservers: Invalid value: ["1.2.3.4","x","1.1.1.1","2.2.2.2"]: must not have more than 3 nameservers
+                spec.dnsConfig.nameservers[1]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+                spec.dnsConfig.searches[2]: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')
+                spec.dnsConfig.options[0]: Required value: must not be empty
+                spec.hostAliases[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+                spec.hostAliases[0].hostnames[1]: Invalid value: "B": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.hostnameOverride: Forbidden: may not be specified when setHostnameAsFQDN is true
+                spec.hostnameOverride: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"#]],
+        );
+    }
+
+    #[test]
+    fn what_a_pod_is_on_its_host_is_looked_into() {
+        let of_container =
+            |context: Value| json!({ "containers": [{ "name": "c", "securityContext": context }] });
+        check_part(
+            of_container(
+                json!({ "privileged": true, "allowPrivilegeEscalation": false, "procMount": "Unmasked",
+                "capabilities": { "add": ["NET_ADMIN", "CAP_SYS_ADMIN"] }, "runAsUser": -1 }),
+            ),
+            expect![[r#"
+                spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive
+                spec.containers[0].securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`
+                spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"capabilities":{"add":["NET_ADMIN","CAP_SYS_ADMIN"]},"privileged":true,"procMount":"Unmasked","runAsUser":-1}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true
+                spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"capabilities":{"add":["NET_ADMIN","CAP_SYS_ADMIN"]},"privileged":true,"procMount":"Unmasked","runAsUser":-1}: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"#]],
+        );
+        check_part(
+            of_container(json!({ "seccompProfile": { "type": "Localhost", "localhostProfile": "../a" },
+                "appArmorProfile": { "type": "Unconfined", "localhostProfile": "a" } })),
+            expect![[r#"
+                spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: "../a": must not contain '..'
+                spec.containers[0].securityContext.appArmorProfile.localhostProfile: Invalid value: "a": can only be set when AppArmor type is Localhost"#]],
+        );
+        check_part(
+            json!({ "securityContext": { "fsGroup": 3_000_000_000_i64, "supplementalGroups": [1, -1], "fsGroupChangePolicy": "x",
+                    "sysctls": [{ "name": "kernel.a" }, { "name": "kernel.a" }, { "name": "A" }],
+                    "seccompProfile": { "localhostProfile": "a" }, "appArmorProfile": { "type": "Localhost" } },
+                "hostUsers": false, "hostPID": true, "shareProcessNamespace": true, "os": { "name": "mac" } }),
+            expect![[r#"
+                spec.securityContext.fsGroup: Invalid value: 3000000000: must be between 0 and 2147483647, inclusive
+                spec.securityContext.supplementalGroups[1]: Invalid value: -1: must be between 0 and 2147483647, inclusive
+                spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
+                spec.securityContext.sysctls[1].name: Duplicate value: "kernel.a"
+                spec.securityContext.sysctls[2].name: Invalid value: "A": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$
+                spec.securityContext.fsGroupChangePolicy: Unsupported value: "x": supported values: "Always", "OnRootMismatch"
+                spec.securityContext.seccompProfile.type: Required value: type is required when seccompProfile is set
+                spec.securityContext.seccompProfile.localhostProfile: Invalid value: {"localhostProfile":"a"}: can only be set when seccomp type is Localhost
+                spec.securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost
+                spec.HostPID: Forbidden: when `hostUsers` is false
+                spec.os: Unsupported value: "mac": supported values: "linux", "windows""#]],
+        );
+    }
+
+    #[test]
+    fn where_a_pod_may_be_is_looked_into() {
+        let spread = |key: &str, action: &str| json!({ "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": action });
+        let mut never = spread("a", "ScheduleAnyway");
+        never["minDomains"] = 0.into();
+        never["nodeTaintsPolicy"] = "x".into();
+        never["labelSelector"] = json!({ "matchExpressions": [{ "key": "a", "operator": "In" }] });
+        check_part(
+            json!({
+                "topologySpreadConstraints": [spread("a", "DoNotSchedule"), spread("a", "DoNotSchedule"), {}, never],
+                "readinessGates": [{ "conditionType": "a b" }],
+                "overhead": { "cpu": "-1" },
+                "resources": { "requests": { "cpu": "2" }, "limits": { "cpu": "1" } },
+                "tolerations": [{ "key": "a", "operator": "Gt", "value": "1" }, { "key": "a", "operator": "Exists", "value": "1" }],
+            }),
+            expect![[r#"
+                spec.tolerations[0].operator: Unsupported value: "Gt": supported values: "Equal", "Exists", "Lt", "Gt"
+                spec.tolerations[1].operator: Invalid value: "1": value must be empty when `operator` is 'Exists'
+                spec.readinessGates[0].conditionType: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: "{a, DoNotSchedule}"
+                spec.topologySpreadConstraints[2].maxSkew: Invalid value: 0: must be greater than zero
+                spec.topologySpreadConstraints[2].topologyKey: Required value: can not be empty
+                spec.topologySpreadConstraints[2].whenUnsatisfiable: Unsupported value: "": supported values: "DoNotSchedule", "ScheduleAnyway"
+                spec.topologySpreadConstraints[3].minDomains: Invalid value: 0: must be greater than zero
+                spec.topologySpreadConstraints[3].minDomains: Invalid value: 0: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway
+                spec.topologySpreadConstraints[3].nodeTaintsPolicy: Unsupported value: "x": supported values: "Honor", "Ignore"
+                spec.topologySpreadConstraints[3].labelSelector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'
+                spec.overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0
+                spec.resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#]],
+        );
+    }
+
+    #[test]
+    fn what_a_container_asks_for_is_looked_into() {
+        check_part(
+            json!({ "containers": [{ "name": "c",
+                "resources": { "limits": { "a.io/x": "1.5", "a.io/y": "2" }, "requests": { "a.io/y": "1", "a.io/z": "1" } },
+                "resizePolicy": [{ "resourceName": "gpu", "restartPolicy": "x" }],
+                "volumeDevices": [{ "name": "x" }],
+                "volumeMounts": [{ "name": "x", "mountPath": "/x", "mountPropagation": "Bidirectional" }],
+                "livenessProbe": { "httpGet": { "port": 80, "httpHeaders": [{ "name": "a b" }] }, "terminationGracePeriodSeconds": 0 },
+                "readinessProbe": { "tcpSocket": { "port": 80 }, "terminationGracePeriodSeconds": 5 } }] }),
+            expect![[r#"
+                spec.containers[0].volumeMounts[0].name: Not found: "x"
+                spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
+                spec.containers[0].volumeDevices[0].name: Not found: "x"
+                spec.containers[0].volumeDevices[0].devicePath: Required value
+                spec.containers[0].resources.limits[a.io/x]: Invalid value: "1.5": must be an integer
+                spec.containers[0].resources.requests: Invalid value: "1": must be equal to a.io/y limit of 2
+                spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
+                spec.containers[0].resizePolicy: Unsupported value: "gpu": supported values: "cpu", "memory"
+                spec.containers[0].resizePolicy: Unsupported value: "x": supported values: "NotRequired", "RestartContainer"
+                spec.containers[0].livenessProbe.httpGet.httpHeaders: Invalid value: "a b": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')
+                spec.containers[0].livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0
+                spec.containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes"#]],
+        );
+        check_part(
+            json!({ "hostNetwork": true,
+                "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 81, "protocol": "TCP" }] }] }),
+            expect![
+                "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
+            ],
+        );
     }
 
     #[test]
@@ -298,6 +496,7 @@ mod tests {
                 "containers": [{ "name": "c", "restartPolicyRules": [{ "action": "Restart" }] }] }),
             expect![[r#"
                 spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used
+                spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified
                 spec.initContainers[0].restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure""#]],
         );
     }
@@ -332,7 +531,7 @@ mod tests {
                 spec.containers[0].env[4].valueFrom.fieldRef: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
                 spec.containers[0].env[6].valueFrom.fieldRef.fieldPath: Invalid value: "spec['a']": error converting fieldPath: field label does not support subscript: spec['a']
                 spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "/$(A)": subPathExpr and subPath are mutually exclusive
-                spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: "/$(A)": must be a relative path"#]],
+                spec.containers[0].volumeMounts.subPathExpr: Invalid value: "/$(A)": must be a relative path"#]],
         );
     }
 

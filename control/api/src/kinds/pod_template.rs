@@ -6,6 +6,8 @@ use crate::selector::LabelSelector;
 use crate::validate::{self, FieldError};
 use serde_json::Value;
 
+const NO_SELECTOR: &str = "invalid label selector";
+
 /// Defaults of the template's spec.
 pub(super) fn default(object: &mut Value) {
     if let Some(spec) = object.pointer_mut("/spec/template/spec") {
@@ -17,18 +19,26 @@ pub(super) fn default(object: &mut Value) {
 pub(super) fn validate(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let template = object.pointer("/spec/template").unwrap_or(&Value::Null);
-    match object::at(object, &["spec", "selector"]) {
-        None => errors.push(FieldError::required("spec.selector", "")),
-        Some(selector) => selector_faults(selector, template, &mut errors),
+    selector_faults(object, template, &mut errors);
+    // Upstream says no more of a template that it cannot hold against its selector.
+    if errors.iter().any(|error| error.detail == NO_SELECTOR) {
+        return errors;
     }
     let labels = object::map(template, &["metadata", "labels"]);
     errors.extend(validate::labels(labels, "spec.template.labels"));
     let annotations = object::map(template, &["metadata", "annotations"]);
     errors.extend(validate::annotations(annotations, "spec.template.annotations"));
-    let spec = template.get("spec").unwrap_or(&Value::Null);
+    let Some(spec) = template.get("spec") else {
+        errors.push(FieldError::required("spec.template.spec.containers", ""));
+        return errors;
+    };
     errors.extend(pod_spec::validate(spec, "spec.template.spec"));
+    if !object::list(spec, &["ephemeralContainers"]).is_empty() {
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden("spec.template.spec.ephemeralContainers", detail));
+    }
     let policy = object::text(spec, &["restartPolicy"]);
-    if matches!(policy, "OnFailure" | "Never") {
+    if policy != "Always" {
         errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
     }
     if object::at(spec, &["activeDeadlineSeconds"]).is_some() {
@@ -38,24 +48,31 @@ pub(super) fn validate(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn selector_faults(selector: &Value, template: &Value, errors: &mut Vec<FieldError>) {
+fn selector_faults(object: &Value, template: &Value, errors: &mut Vec<FieldError>) {
+    let labels = object::map(template, &["metadata", "labels"]);
+    let no_match = || {
+        let labels = labels.map_or(Value::Null, |labels| Value::Object(labels.clone()));
+        let detail = "`selector` does not match template `labels`";
+        FieldError::invalid("spec.template.metadata.labels", labels, detail)
+    };
+    let Some(selector) = object::at(object, &["spec", "selector"]) else {
+        errors.extend([FieldError::required("spec.selector", ""), no_match()]);
+        return;
+    };
+    let n_before = errors.len();
+    pod_spec::label_selector(&object["spec"], "selector", "spec", errors);
     match LabelSelector::from_value(selector) {
-        Err(error) => errors.push(FieldError::invalid("spec.selector", selector.clone(), error.message)),
+        _ if errors.len() > n_before => {
+            errors.push(FieldError::invalid("spec.selector", selector.clone(), NO_SELECTOR));
+        }
+        Err(_) => errors.push(FieldError::invalid("spec.selector", selector.clone(), NO_SELECTOR)),
         Ok(parsed) if parsed.is_everything() => errors.push(FieldError::invalid(
             "spec.selector",
             selector.clone(),
             "empty selector is invalid for deployment",
         )),
-        Ok(parsed) => {
-            let labels = object::map(template, &["metadata", "labels"]);
-            if !parsed.matches_labels(labels) {
-                errors.push(FieldError::invalid(
-                    "spec.template.metadata.labels",
-                    labels.map_or(Value::Null, |labels| Value::Object(labels.clone())),
-                    "`selector` does not match template `labels`",
-                ));
-            }
-        }
+        Ok(parsed) if parsed.matches_labels(labels) => (),
+        Ok(_) => errors.push(no_match()),
     }
 }
 

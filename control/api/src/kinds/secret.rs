@@ -1,6 +1,7 @@
 //! Secrets.
 
 use super::data;
+use crate::decode::json_type;
 use crate::object;
 use crate::resource::{Resource, Strategy};
 use crate::validate::{self, FieldError};
@@ -48,9 +49,11 @@ fn validate(secret: &Value) -> Vec<FieldError> {
     };
     match object::text(secret, &["type"]) {
         "kubernetes.io/tls" => need(&["tls.crt", "tls.key"]),
-        "kubernetes.io/dockercfg" => need(&[".dockercfg"]),
-        "kubernetes.io/dockerconfigjson" => need(&[".dockerconfigjson"]),
-        "kubernetes.io/ssh-auth" => need(&["ssh-privatekey"]),
+        "kubernetes.io/dockercfg" => docker_config(secret, ".dockercfg", &mut errors),
+        "kubernetes.io/dockerconfigjson" => docker_config(secret, ".dockerconfigjson", &mut errors),
+        "kubernetes.io/ssh-auth" if object::text(secret, &["data", "ssh-privatekey"]).is_empty() => {
+            errors.push(FieldError::required("data[ssh-privatekey]", ""));
+        }
         "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
             errors.push(FieldError::required("data[username]", ""));
             errors.push(FieldError::required("data[password]", ""));
@@ -65,8 +68,48 @@ fn validate(secret: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// A file of Docker's is JSON, and a map. What is in it is not told, as it is secret.
+fn docker_config(secret: &Value, key: &str, errors: &mut Vec<FieldError>) {
+    let path = format!("data[{key}]");
+    let Some(content) = object::at(secret, &["data", key]).and_then(Value::as_str) else {
+        errors.push(FieldError::required(path, ""));
+        return;
+    };
+    let content = STANDARD.decode(content).unwrap_or_default();
+    let detail = match serde_json::from_slice(&content) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            format!(
+                "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                json_type(&other)
+            )
+        }
+        Err(error) => error.to_string(),
+    };
+    errors.push(FieldError::invalid(path, "<secret contents redacted>", detail));
+}
+
 fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> = validate::immutable(new, old, &["type"]).into_iter().collect();
     errors.extend(data::validate_update(new, old, &["data"]));
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn a_file_of_dockers_is_a_map_in_json() {
+        let told = |content: Option<&str>| {
+            let data = content.map(|content| json!({ ".dockerconfigjson": STANDARD.encode(content) }));
+            let secret = json!({ "type": "kubernetes.io/dockerconfigjson", "data": data });
+            validate(&secret).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        expect![[""]].assert_eq(&told(Some(r#"{"auths":{}}"#)));
+        expect![[r#"data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": json: cannot unmarshal array into Go value of type map[string]interface {}"#]].assert_eq(&told(Some("[]")));
+        expect!["data[.dockerconfigjson]: Required value"].assert_eq(&told(None));
+    }
 }

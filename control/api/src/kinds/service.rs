@@ -59,6 +59,9 @@ fn default(service: &mut Value) {
     let is_outside = is_externally_accessible(&service["spec"]);
     let spec = object::map_mut(service, &["spec"]);
     let kind = spec.get("type").and_then(Value::as_str).unwrap_or("").to_owned();
+    if spec.get("sessionAffinity").is_some_and(|affinity| affinity == "None") {
+        spec.remove("sessionAffinityConfig");
+    }
     if spec.get("sessionAffinity").is_some_and(|affinity| affinity == "ClientIP") {
         let config = spec.entry("sessionAffinityConfig").or_insert_with(|| json!({}));
         object::map_mut(config, &["clientIP"]).entry("timeoutSeconds").or_insert_with(|| 10800.into());
@@ -82,13 +85,11 @@ fn default(service: &mut Value) {
     if kind == "LoadBalancer" {
         spec.entry("allocateLoadBalancerNodePorts").or_insert_with(|| true.into());
     }
-    // The first of `clusterIPs` and `clusterIP` are one field under two names.
+    // The first of `clusterIPs` is `clusterIP`, which old clients set alone.
     let ip = spec.get("clusterIP").and_then(Value::as_str).unwrap_or("").to_owned();
     let first =
         spec.get("clusterIPs").and_then(|ips| ips.get(0)).and_then(Value::as_str).unwrap_or("").to_owned();
-    if ip.is_empty() && !first.is_empty() {
-        spec.insert("clusterIP".to_owned(), first.into());
-    } else if !ip.is_empty() && first.is_empty() {
+    if !ip.is_empty() && first.is_empty() {
         spec.insert("clusterIPs".to_owned(), json!([ip]));
     }
 }
@@ -106,6 +107,12 @@ fn prepare_update(new: &mut Value, old: &Value) {
             if let Some(value) = old_spec.and_then(|old| old.get(key)).filter(|_| is_unset) {
                 spec.insert(key.to_owned(), value.clone());
             }
+        }
+        let is_kept = |key: &str| spec.get(key) == old_spec.and_then(|old| old.get(key));
+        // Who changes `clusterIP` alone means both.
+        if !is_kept("clusterIP") && is_kept("clusterIPs") {
+            let ips = json!([spec.get("clusterIP")]);
+            spec.insert("clusterIPs".to_owned(), ips);
         }
     } else if !has_cluster_ip(&kind) {
         drop_unchanged(spec, old_spec, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
@@ -221,9 +228,9 @@ mod tests {
                 spec.ports[0].name: Required value
                 spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive
                 spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive
-                spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'
                 spec.ports[1].name: Required value
-                spec.ports[1].protocol: Unsupported value: "HTTP": supported values: "SCTP", "TCP", "UDP""#]],
+                spec.ports[1].protocol: Unsupported value: "HTTP": supported values: "SCTP", "TCP", "UDP"
+                spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"#]],
         );
         check(
             json!({ "clusterIP": "None" }),

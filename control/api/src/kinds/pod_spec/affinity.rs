@@ -137,16 +137,7 @@ fn pod_affinity(affinity: &Value, path: &str, errors: &mut Vec<FieldError>) {
 
 fn pod_term(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for key in ["labelSelector", "namespaceSelector"] {
-        let path = format!("{path}.{key}");
-        errors.extend(validate::labels(
-            object::map(term, &[key, "matchLabels"]),
-            &format!("{path}.matchLabels"),
-        ));
-        for (index, requirement) in object::list(term, &[key, "matchExpressions"]).iter().enumerate() {
-            let path = format!("{path}.matchExpressions[{index}]");
-            operator(requirement, &path, errors);
-            key_and_values(requirement, Values::OfLabels, &path, errors);
-        }
+        label_selector(term, key, path, errors);
     }
     for name in object::list(term, &["namespaces"]).iter().filter_map(Value::as_str) {
         let faults = validate::dns1123_label_faults(name);
@@ -159,6 +150,18 @@ fn pod_term(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::required(path.as_str(), "can not be empty"));
     }
     label_name(topology, &path, errors);
+}
+
+/// Faults of the label selector that is at `key` of `value`.
+pub(crate) fn label_selector(value: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) {
+    let path = format!("{path}.{key}");
+    let labels = object::map(value, &[key, "matchLabels"]);
+    errors.extend(validate::labels(labels, &format!("{path}.matchLabels")));
+    for (index, requirement) in object::list(value, &[key, "matchExpressions"]).iter().enumerate() {
+        let path = format!("{path}.matchExpressions[{index}]");
+        operator(requirement, &path, errors);
+        key_and_values(requirement, Values::OfLabels, &path, errors);
+    }
 }
 
 fn weight(weighted: &Value, path: &str, errors: &mut Vec<FieldError>) {

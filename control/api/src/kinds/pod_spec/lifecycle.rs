@@ -6,6 +6,9 @@ use crate::object;
 use crate::validate::{self, FieldError};
 use serde_json::Value;
 
+const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex \
+    used for validation is '[-A-Za-z0-9]+')";
+
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 
 /// Faults of the probes and hooks of a container that runs beside others; `grace_secs` is what the pod has to end.
@@ -50,6 +53,15 @@ fn validate_probe(probe: &Value, path: &str, succeeds_once: bool, errors: &mut V
             errors.push(FieldError::invalid(format!("{path}.{key}"), number, validate::NEGATIVE));
         }
     }
+    if let Some(seconds) = object::integer(probe, &["terminationGracePeriodSeconds"]) {
+        let path = format!("{path}.terminationGracePeriodSeconds");
+        if seconds <= 0 {
+            errors.push(FieldError::invalid(path.as_str(), seconds, "must be greater than 0"));
+        }
+        if !succeeds_once {
+            errors.push(FieldError::invalid(path, seconds, "must not be set for readinessProbes"));
+        }
+    }
     if let Some(number) = object::integer(probe, &["successThreshold"])
         && succeeds_once
         && number != 1
@@ -74,6 +86,12 @@ fn handler(value: &Value, kinds: &[&str], path: &str, errors: &mut Vec<FieldErro
             port(&value[kind], &format!("{path}.port"), errors);
             if kind == "httpGet" {
                 one_of(&value[kind], "scheme", &["HTTP", "HTTPS"], &path, errors);
+                for header in object::list(&value[kind], &["httpHeaders"]) {
+                    let name = object::text(header, &["name"]);
+                    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                        errors.push(FieldError::invalid(format!("{path}.httpHeaders"), name, HEADER));
+                    }
+                }
             }
         }
     }

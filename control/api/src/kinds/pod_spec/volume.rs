@@ -15,6 +15,7 @@ pub(super) fn validate<'a>(
     let mut names = BTreeSet::new();
     for (index, volume) in volumes.iter().enumerate() {
         let path = format!("{path}[{index}]");
+        let n_before = errors.len();
         let mut sources = volume.as_object().into_iter().flatten().filter(|(key, _)| *key != "name");
         match sources.next() {
             None => errors.push(FieldError::required(path.clone(), "must specify a volume type")),
@@ -32,8 +33,12 @@ pub(super) fn validate<'a>(
         let faults = validate::dns1123_label_faults(name);
         errors
             .extend(faults.into_iter().map(|fault| FieldError::invalid(format!("{path}.name"), name, fault)));
-        if !names.insert(name) {
+        if names.contains(name) {
             errors.push(FieldError::duplicate(format!("{path}.name"), name));
+        }
+        // One that is at fault is not there for others.
+        if errors.len() == n_before {
+            names.insert(name);
         }
     }
     names
@@ -49,6 +54,19 @@ fn source_faults(kind: &str, source: &Value, path: &str, errors: &mut Vec<FieldE
         "configMap" => need("name"),
         "secret" => need("secretName"),
         "persistentVolumeClaim" => need("claimName"),
+        "csi" => need("driver"),
+        "gitRepo" => need("repository"),
+        "nfs" => {
+            need("server");
+            need("path");
+        }
+        "image" => {
+            need("reference");
+            super::one_of(source, "pullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
+        }
+        "ephemeral" if object::at(source, &["volumeClaimTemplate"]).is_none() => {
+            errors.push(FieldError::required(format!("{path}.volumeClaimTemplate"), ""));
+        }
         "hostPath" => {
             let host = object::text(source, &["path"]);
             need("path");
@@ -56,13 +74,14 @@ fn source_faults(kind: &str, source: &Value, path: &str, errors: &mut Vec<FieldE
                 errors.push(FieldError::invalid(format!("{path}.path"), host, "must not contain '..'"));
             }
             let kinds = [
-                "DirectoryOrCreate",
-                "Directory",
-                "FileOrCreate",
-                "File",
-                "Socket",
-                "CharDevice",
+                "",
                 "BlockDevice",
+                "CharDevice",
+                "Directory",
+                "DirectoryOrCreate",
+                "File",
+                "FileOrCreate",
+                "Socket",
             ];
             super::one_of(source, "type", &kinds, path, errors);
         }

@@ -5,87 +5,140 @@ use crate::object;
 use crate::validate::{self, FieldError};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+
+/// Which endpoints get traffic: all, or those of the node where it comes in.
+const POLICIES: [&str; 2] = ["Cluster", "Local"];
 
 /// Every fault of a Service.
 pub(super) fn validate(service: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = service.get("spec").unwrap_or(&Value::Null);
     let kind = object::text(spec, &["type"]);
-    let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-    if !kinds.contains(&kind) {
-        errors.push(FieldError::not_supported("spec.type", kind, &kinds));
-    }
     let ports = object::list(spec, &["ports"]);
     let ip = object::text(spec, &["clusterIP"]);
     if ports.is_empty() && kind != "ExternalName" && ip != NONE {
         errors.push(FieldError::required("spec.ports", ""));
     }
-    match kind {
-        "ExternalName" => {
-            let name = object::text(spec, &["externalName"]);
-            if name.is_empty() {
-                errors.push(FieldError::required("spec.externalName", ""));
-            } else {
-                let faults = validate::dns1123_subdomain_faults(name.trim_end_matches('.'));
-                errors.extend(
-                    faults.into_iter().map(|fault| FieldError::invalid("spec.externalName", name, fault)),
-                );
-            }
-            if !ip.is_empty() {
-                let detail = "may not be set for ExternalName services";
-                errors.push(FieldError::forbidden("spec.clusterIPs", detail));
-            }
-        }
-        _ if ip == NONE && has_node_ports(kind) => {
-            let detail = format!("may not be set to 'None' for {kind} services");
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", ip, detail));
-        }
-        _ if !ip.is_empty() && ip != NONE && ip.parse::<IpAddr>().is_err() => {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", ip, detail));
-        }
-        _ => (),
+    if kind == "ExternalName" {
+        external_name(spec, &mut errors);
+    } else if ip == NONE && has_node_ports(kind) {
+        let detail = format!("may not be set to 'None' for {kind} services");
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", ip, detail));
     }
-    validate_ports(ports, kind, &mut errors);
+    validate_ports(ports, &mut errors);
     errors.extend(validate::labels(object::map(spec, &["selector"]), "spec.selector"));
+    affinity(spec, &mut errors);
+    if kind != "ExternalName" {
+        addresses(spec, &mut errors);
+    }
+    for (index, text) in object::list(spec, &["externalIPs"]).iter().filter_map(Value::as_str).enumerate() {
+        let path = format!("spec.externalIPs[{index}]");
+        match validate::ip_fault(text, &path) {
+            Some(fault) => errors.push(fault),
+            None => errors.extend(
+                validate::external_ip_faults(text)
+                    .into_iter()
+                    .map(|fault| FieldError::invalid(path.as_str(), text, fault)),
+            ),
+        }
+    }
+    let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    if !kinds.contains(&kind) {
+        errors.push(FieldError::not_supported("spec.type", kind, &kinds));
+    }
+    validate_node_ports(ports, kind, &mut errors);
+    validate_outside(spec, kind, &mut errors);
+    errors
+}
+
+/// A Service that is another name has that, and no address.
+fn external_name(spec: &Value, errors: &mut Vec<FieldError>) {
+    for key in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if object::at(spec, &[key]).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()))
+        {
+            let detail = "may not be set for ExternalName services";
+            errors.push(FieldError::forbidden(format!("spec.{key}"), detail));
+        }
+    }
+    let name = object::text(spec, &["externalName"]);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() {
+        errors.push(FieldError::required("spec.externalName", ""));
+        return;
+    }
+    let faults = validate::dns1123_subdomain_faults(name);
+    errors.extend(faults.into_iter().map(|fault| FieldError::invalid("spec.externalName", name, fault)));
+}
+
+fn affinity(spec: &Value, errors: &mut Vec<FieldError>) {
     let affinities = ["ClientIP", "None"];
     let affinity = object::text(spec, &["sessionAffinity"]);
     if !affinities.contains(&affinity) {
         errors.push(FieldError::not_supported("spec.sessionAffinity", affinity, &affinities));
     }
     if let Some(seconds) = object::integer(spec, &["sessionAffinityConfig", "clientIP", "timeoutSeconds"])
+        && affinity == "ClientIP"
         && !(1..=86400).contains(&seconds)
     {
         let path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
         errors.push(FieldError::invalid(path, seconds, "must be greater than 0 and less than 86400"));
     }
-    for (key, is_allowed) in [
-        ("externalTrafficPolicy", is_externally_accessible(spec)),
-        ("internalTrafficPolicy", has_cluster_ip(kind)),
-    ] {
-        let policy = object::text(spec, &[key]);
-        if policy.is_empty() {
-            continue;
+}
+
+/// Cluster IPs and the families that they are to be of.
+fn addresses(spec: &Value, errors: &mut Vec<FieldError>) {
+    const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+    const POLICIES: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    let path = "spec.clusterIPs";
+    let ips = object::list(spec, &["clusterIPs"]);
+    let first = object::text(spec, &["clusterIP"]);
+    let told = || Value::Array(ips.to_vec());
+    if ips.first().is_some_and(|ip| ip != first) {
+        let detail = if first.is_empty() {
+            "must be empty when `clusterIP` is not specified"
+        } else {
+            "first value must match `clusterIP`"
+        };
+        errors.push(FieldError::invalid(path, told(), detail));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, family) in object::list(spec, &["ipFamilies"]).iter().filter_map(Value::as_str).enumerate() {
+        let path = format!("spec.ipFamilies[{index}]");
+        if !FAMILIES.contains(&family) {
+            errors.push(FieldError::not_supported(path.as_str(), family, &FAMILIES));
         }
-        if !["Cluster", "Local"].contains(&policy) {
-            errors.push(FieldError::not_supported(format!("spec.{key}"), policy, &["Cluster", "Local"]));
-        } else if !is_allowed {
-            let detail = "may only be set for externally-accessible services";
-            errors.push(FieldError::invalid(format!("spec.{key}"), policy, detail));
+        if !seen.insert(family) {
+            errors.push(FieldError::duplicate(path, family));
         }
     }
-    validate_outside(spec, kind, &mut errors);
-    errors
+    let policy = object::text(spec, &["ipFamilyPolicy"]);
+    if !policy.is_empty() && !POLICIES.contains(&policy) {
+        errors.push(FieldError::not_supported("spec.ipFamilyPolicy", policy, &POLICIES));
+    }
+    let mut families = BTreeSet::new();
+    let n_before = errors.len();
+    for (index, ip) in ips.iter().filter_map(Value::as_str).enumerate() {
+        if index == 0 && ip == NONE {
+            if ips.len() > 1 {
+                errors.push(FieldError::invalid(path, told(), "'None' must be the first and only value"));
+            }
+            continue;
+        }
+        errors.extend(validate::ip_fault(ip, &format!("{path}[{index}]")));
+        families.insert(ip.contains(':'));
+    }
+    let are_ips = errors.len() == n_before;
+    if ips.len() > 2 {
+        errors.push(FieldError::invalid(path, told(), "may only hold up to 2 values"));
+    }
+    if are_ips && ips.len() > 1 && families.len() < 2 {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(FieldError::invalid(path, told(), detail));
+    }
 }
 
 /// Fields by which clients outside of the cluster come in. They have no effect here, and are checked all the same.
 fn validate_outside(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
-    for (index, text) in object::list(spec, &["externalIPs"]).iter().filter_map(Value::as_str).enumerate() {
-        let faults = endpoint_ip_faults(text);
-        let path = format!("spec.externalIPs[{index}]");
-        errors.extend(faults.into_iter().map(|fault| FieldError::invalid(path.as_str(), text, fault)));
-    }
     // Upstream writes these paths with a capital letter.
     let ranges = object::list(spec, &["loadBalancerSourceRanges"]);
     if !ranges.is_empty() && kind != "LoadBalancer" {
@@ -93,13 +146,33 @@ fn validate_outside(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::forbidden("spec.LoadBalancerSourceRanges", detail));
     }
     for (index, text) in ranges.iter().filter_map(Value::as_str).map(str::trim).enumerate() {
-        if !is_cidr(text) {
+        if !validate::is_cidr(text) {
             let path = format!("spec.LoadBalancerSourceRanges[{index}]");
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(FieldError::invalid(path, text, detail));
+            errors.push(FieldError::invalid(path, text, validate::NOT_A_CIDR));
         }
     }
-    let is_local = object::text(spec, &["externalTrafficPolicy"]) == "Local";
+    if object::at(spec, &["allocateLoadBalancerNodePorts"]).is_some() && kind != "LoadBalancer" {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden("spec.allocateLoadBalancerNodePorts", detail));
+    }
+    if let Some(class) = object::at(spec, &["loadBalancerClass"]).and_then(Value::as_str) {
+        let path = "spec.loadBalancerClass";
+        if kind == "LoadBalancer" {
+            let faults = validate::qualified_name_faults(class);
+            errors.extend(faults.into_iter().map(|fault| FieldError::invalid(path, class, fault)));
+        } else {
+            let detail = "may only be used when `type` is 'LoadBalancer'";
+            errors.push(FieldError::forbidden(path, detail));
+        }
+    }
+    let policy = object::text(spec, &["externalTrafficPolicy"]);
+    if !policy.is_empty() && !is_externally_accessible(spec) {
+        let detail = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid("spec.externalTrafficPolicy", policy, detail));
+    } else if !policy.is_empty() && !POLICIES.contains(&policy) {
+        errors.push(FieldError::not_supported("spec.externalTrafficPolicy", policy, &POLICIES));
+    }
+    let is_local = policy == "Local";
     if let Some(port) = object::integer(spec, &["healthCheckNodePort"]).filter(|port| *port != 0) {
         let path = "spec.healthCheckNodePort";
         if kind == "LoadBalancer" && is_local {
@@ -111,6 +184,10 @@ fn validate_outside(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(path, port, detail));
         }
     }
+    let policy = object::text(spec, &["internalTrafficPolicy"]);
+    if !policy.is_empty() && !POLICIES.contains(&policy) {
+        errors.push(FieldError::not_supported("spec.internalTrafficPolicy", policy, &POLICIES));
+    }
     let distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     if let Some(distribution) = object::at(spec, &["trafficDistribution"]).and_then(Value::as_str)
         && !distributions.contains(&distribution)
@@ -119,41 +196,8 @@ fn validate_outside(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// An address that a peer may have.
-fn endpoint_ip_faults(text: &str) -> Vec<String> {
-    let Ok(ip) = text.parse::<IpAddr>() else {
-        return vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()];
-    };
-    let (is_link_local, is_local_multicast) = match ip {
-        IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.segments()[0] & 0xff0f == 0xff02),
-    };
-    [
-        (ip.is_unspecified(), format!("may not be unspecified ({text})")),
-        (ip.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()),
-        (is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
-        (
-            is_local_multicast,
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned(),
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(holds, fault)| holds.then_some(fault))
-    .collect()
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((ip, length)) = text.split_once('/') else { return false };
-    let most = match ip.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    length.bytes().all(|byte| byte.is_ascii_digit()) && length.parse().is_ok_and(|length: u8| length <= most)
-}
-
-fn validate_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
-    let (mut names, mut pairs, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+fn validate_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
+    let mut names = BTreeSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{index}]");
         let name = object::text(port, &["name"]);
@@ -175,42 +219,45 @@ fn validate_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
         errors.extend(
             faults.into_iter().map(|fault| FieldError::invalid(format!("{path}.port"), number, fault)),
         );
-        let protocols = ["SCTP", "TCP", "UDP"];
-        let protocol = object::text(port, &["protocol"]);
-        if !protocols.contains(&protocol) {
-            errors.push(FieldError::not_supported(format!("{path}.protocol"), protocol, &protocols));
-        }
-        if !pairs.insert((protocol, number)) {
-            errors.push(FieldError::duplicate(path.clone(), json!({ "port": number, "protocol": protocol })));
-        }
-        match port.get("targetPort") {
-            Some(Value::Number(target)) => {
-                let target = target.as_i64().unwrap_or(0);
-                let faults = validate::port_number_faults(target);
-                errors.extend(
-                    faults
-                        .into_iter()
-                        .map(|fault| FieldError::invalid(format!("{path}.targetPort"), target, fault)),
-                );
-            }
-            Some(Value::String(target)) => {
-                let faults = validate::port_name_faults(target);
-                errors.extend(
-                    faults.into_iter().map(|fault| {
-                        FieldError::invalid(format!("{path}.targetPort"), target.as_str(), fault)
-                    }),
-                );
-            }
-            _ => (),
-        }
-        let Some(node_port) = object::integer(port, &["nodePort"]).filter(|number| *number != 0) else {
-            continue;
+        errors.extend(validate::protocol_fault(port, &path));
+        let target = port.get("targetPort").unwrap_or(&Value::Null);
+        let faults = match target {
+            Value::Number(number) => validate::port_number_faults(number.as_i64().unwrap_or(0)),
+            Value::String(name) => validate::port_name_faults(name),
+            _ => Vec::new(),
         };
-        if !has_node_ports(kind) {
-            let detail = format!("may not be used when `type` is '{kind}'");
-            errors.push(FieldError::forbidden(format!("{path}.nodePort"), detail));
-        } else if !node_ports.insert((protocol, node_port)) {
-            errors.push(FieldError::duplicate(format!("{path}.nodePort"), node_port));
+        errors.extend(
+            faults
+                .into_iter()
+                .map(|fault| FieldError::invalid(format!("{path}.targetPort"), target.clone(), fault)),
+        );
+        errors.extend(validate::app_protocol_faults(port, &path));
+    }
+}
+
+/// Ports outside and inside, each of which is one Service's once.
+fn validate_node_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
+    let paths = || ports.iter().enumerate().map(|(index, port)| (port, format!("spec.ports[{index}]")));
+    let node_port = |port| object::integer(port, &["nodePort"]).filter(|number| *number != 0);
+    let protocol = |port| object::text(port, &["protocol"]);
+    for (_, path) in paths().filter(|(port, _)| kind == "ClusterIP" && node_port(port).is_some()) {
+        let detail = format!("may not be used when `type` is '{kind}'");
+        errors.push(FieldError::forbidden(format!("{path}.nodePort"), detail));
+    }
+    let mut seen = BTreeSet::new();
+    for (port, path) in paths() {
+        if let Some(number) = node_port(port)
+            && !seen.insert((protocol(port), number))
+        {
+            errors.push(FieldError::duplicate(format!("{path}.nodePort"), number));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (port, path) in paths() {
+        let number = object::integer(port, &["port"]).unwrap_or(0);
+        if !seen.insert((protocol(port), number)) {
+            let value = json!({ "port": number, "protocol": protocol(port) });
+            errors.push(FieldError::duplicate(path, value));
         }
     }
 }
@@ -240,6 +287,48 @@ mod tests {
         }
         let texts: Vec<String> = validate(&json!({ "spec": spec })).iter().map(ToString::to_string).collect();
         expect.assert_eq(&texts.join("\n"));
+    }
+
+    #[test]
+    fn addresses_fit_each_other() {
+        let ips =
+            |first: &str, ips: Value| json!({ "type": "ClusterIP", "clusterIP": first, "clusterIPs": ips });
+        check(ips("10.96.0.9", json!(["10.96.0.9", "2001:db8::1"])), expect![[""]]);
+        check(ips("None", json!(["None"])), expect![[""]]);
+        check(
+            ips("", json!(["10.96.0.9"])),
+            expect![[
+                r#"spec.clusterIPs: Invalid value: ["10.96.0.9"]: must be empty when `clusterIP` is not specified"#
+            ]],
+        );
+        check(
+            ips("10.96.0.9", json!(["10.96.0.8", "10.96.0.9", "x"])),
+            expect![[r#"
+            spec.clusterIPs: Invalid value: ["10.96.0.8","10.96.0.9","x"]: first value must match `clusterIP`
+            spec.clusterIPs[2]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            spec.clusterIPs: Invalid value: ["10.96.0.8","10.96.0.9","x"]: may only hold up to 2 values"#]],
+        );
+        check(
+            ips("10.96.0.9", json!(["10.96.0.9", "10.96.0.8"])),
+            expect![[
+                r#"spec.clusterIPs: Invalid value: ["10.96.0.9","10.96.0.8"]: may specify no more than one IP for each IP family"#
+            ]],
+        );
+        check(
+            json!({ "type": "ClusterIP", "ipFamilies": ["IPv4", "IPv4", "IPv5"], "ipFamilyPolicy": "x" }),
+            expect![[r#"
+                spec.ipFamilies[1]: Duplicate value: "IPv4"
+                spec.ipFamilies[2]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6"
+                spec.ipFamilyPolicy: Unsupported value: "x": supported values: "PreferDualStack", "RequireDualStack", "SingleStack""#]],
+        );
+        check(
+            json!({ "type": "ExternalName", "externalName": "a.", "ipFamilies": ["IPv4"], "loadBalancerClass": "a",
+                "allocateLoadBalancerNodePorts": true }),
+            expect![[r#"
+                spec.ipFamilies: Forbidden: may not be set for ExternalName services
+                spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'
+                spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"#]],
+        );
     }
 
     #[test]
